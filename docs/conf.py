@@ -14,11 +14,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from options import Options  # noqa: E402
 
 project, author = "ebflow", "the ebflow authors"
+project_copyright = author
 release = ebflow.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = f"ebflow {release}"
 html_math_renderer = "mathml"
+html_static_path, html_css_files = ["_static"], ["site.css"]
+highlight_language = "text"
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -36,16 +39,25 @@ napoleon_use_ivar = True
 exclude_patterns = ["_build"]
 
 
+COLON = "\N{MODIFIER LETTER COLON}"
+
+
+def _hide_colons(app, what, name, obj, options, lines):  # noqa: ANN001, ANN202
+    """Napoleon takes what stands before a colon for the type of an attribute."""
+    if what in ("attribute", "data", "property"):
+        lines[:] = [re.sub(r":(?= )|(?<=[\W\d]):$", COLON, line) for line in lines]
+
+
 def _escape(app, what, name, obj, options, lines):  # noqa: ANN001, ANN202
     """Shapes such as (*batch, D) are no emphasis, and |det W| is no substitution."""
-    lines[:] = [
-        "`".join(part if k % 2 else _plain(part) for k, part in enumerate(line.split("`")))
-        for line in lines
-    ]
+    text = "\n".join(lines).replace(COLON, ":")
+    parts = re.split("(``.+?``|`[^`]+`)", text, flags=re.DOTALL)
+    parts[::2] = map(_plain, parts[::2])
+    lines[:] = "".join(parts).split("\n")
 
 
 def _plain(text):  # noqa: ANN001, ANN202
-    return re.sub(r"(?<![*\\\w])\*(?=\w|\))|(?<!\\)\|", lambda found: "\\" + found[0], text)
+    return re.sub(r"(?<![*\\\w])\*(?=[\w),])|(?<!\\)\|", lambda found: "\\" + found[0], text)
 
 
 def _math(display):  # noqa: ANN001, ANN202
@@ -58,6 +70,20 @@ def _math(display):  # noqa: ANN001, ANN202
         raise nodes.SkipNode
 
     return visit
+
+
+def _prepare(app, tree, name) -> None:  # noqa: ANN001
+    """Puts no line break into 0.3 ± 0.1, [0.2, 0.4] and 95 %; links images to their files."""
+    for image in tree.findall(nodes.image):
+        image.setdefault("width", "100%")  # Sphinx links images that have a width
+    for text in list(tree.findall(nodes.Text)):
+        if not isinstance(text.parent, nodes.FixedTextElement | nodes.literal):
+            joined = re.sub(r" ± | %|\[[−\d.]+, [−\d.]+\]", _unbroken, text)
+            text.parent.replace(text, nodes.Text(joined))
+
+
+def _unbroken(found):  # noqa: ANN001, ANN202
+    return found[0].replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _write_index(app, exception) -> None:  # noqa: ANN001
@@ -76,5 +102,7 @@ def _write_index(app, exception) -> None:  # noqa: ANN001
 def setup(app) -> None:  # noqa: ANN001
     app.add_directive("options", Options)
     app.add_html_math_renderer("mathml", (_math("inline"), None), (_math("block"), None))
+    app.connect("autodoc-process-docstring", _hide_colons, priority=400)
     app.connect("autodoc-process-docstring", _escape)
+    app.connect("doctree-resolved", _prepare)
     app.connect("build-finished", _write_index)

@@ -13,11 +13,6 @@ Public names and modules are attributes of this module, imported at their first 
 
 __version__ = "0.2.0"
 
-__all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDensity", "FlowDetector",
-           "FlowDistribution", "GaussianMixture", "History", "LogDensity", "Loss", "LossModule",
-           "Progress", "Report", "RowGenerator", "Trainer", "check", "evaluate", "fit",
-           "fit_mixture", "impute", "load", "log_probs", "refine", "save"]  # fmt: skip
-
 from importlib import import_module
 
 # The module of every public name.
@@ -30,6 +25,8 @@ MODULES = {
     "fit_mixture": "mixtures", "impute": "imputation", "load": "checkpoint",
     "log_probs": "evaluation", "refine": "refinement", "save": "checkpoint",
 }  # fmt: skip
+
+__all__ = [*MODULES]
 
 
 def __getattr__(name: str) -> object:

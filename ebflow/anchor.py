@@ -18,8 +18,6 @@ stores the factors: D k W C numbers for a zero-padded convolution. A probe costs
 one solution, O(D²) at most.
 """
 
-__all__ = ["Anchor"]
-
 from collections.abc import Callable
 
 import torch

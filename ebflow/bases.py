@@ -16,8 +16,6 @@ is stored as :math:`W_k` with :math:`W_k^\top W_k = \Sigma_k^{-1}`, so that its 
 so modes may be any number of standard deviations apart.
 """
 
-__all__ = ["Base", "GaussianMixture", "StandardNormal", "build", "log_mass"]
-
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -27,7 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .density import Evaluation, LogDensity, sum_event, without_nan
+from .bijections.base import sum_event
+from .density import Evaluation, LogDensity, without_nan
 from .randomness import Generator, normal, uniform
 
 CHUNK = 1 << 22  # Largest intermediate (K, B, D), so that thousands of components need 32 MiB
@@ -35,6 +34,8 @@ CHUNK = 1 << 22  # Largest intermediate (K, B, D), so that thousands of componen
 
 class Base(LogDensity, nn.Module):
     """A normalized density of latents, with exact samples; trainable if it has parameters."""
+
+    is_standard = False  #: True of N(0, I)
 
     @property
     def spec(self) -> dict[str, Any] | None:
@@ -56,6 +57,8 @@ class Base(LogDensity, nn.Module):
 
 class StandardNormal(Base):
     """Creates N(0, I) over events of any shape."""
+
+    is_standard = True
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -1,15 +1,12 @@
 """Division of many rows into parts of bounded memory."""
 
-__all__ = ["BUDGET", "parts"]
-
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from torch import nn
 
-BUDGET = 1 << 28
-"""Bytes of intermediate values that one part may need."""
+BUDGET = 1 << 28  #: Bytes of intermediate values that one part may need
 
 # Intermediate values per output of a layer: measured with splines, whose scores need most.
 COPIES = 24
@@ -31,8 +28,8 @@ def parts(
     Scores have the same bits as without division: slices have multiples of 32 rows, and up to 15
     remaining rows join the last one. Processors compute the last elements of a tensor, modulo 32
     at most, by other functions, and products of a few rows sum in another order. The last bits may
-    differ in samples, which take linear solves, and if B is no multiple of 32, unless 32 B rows
-    are within the memory of a part.
+    differ in samples, which take linear solves. They also differ if B is no multiple of 32 and
+    32 B rows exceed the memory of a part.
 
     Arguments:
         count: The number of rows.

@@ -4,9 +4,6 @@
 resumes exactly.
 """
 
-__all__ = ["PARTS", "UNFIT", "Checkpoint", "check", "description", "load", "read", "rebuild",
-           "save", "seal", "write"]  # fmt: skip
-
 import hashlib
 import json
 import math
@@ -27,6 +24,7 @@ from .fit_settings import check_device
 from .flow import Flow
 from .history import Report
 from .preprocessing import build
+from .recipes import IMAGES
 from .tables import Columns
 
 PARTS = ("model", "ema", "optimizer")
@@ -253,7 +251,7 @@ def _check_sizes(spec: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Raises ValueError if a flow would be much larger than its weights, and fill the memory."""
     shape, options = spec["shape"], spec["options"]
     largest = max((SIZE, *(n for t in tensors.values() for n in t.shape)))
-    if spec["architecture"] in ("convolutional", "glow") and options.get("activation") != "spline":
+    if spec["architecture"] in IMAGES and options.get("activation") != "spline":
         sizes = [("shape", n) for n in shape]  # its kernels are smaller than an image
     else:
         sizes = [("shape", math.prod(shape))]

@@ -3,9 +3,9 @@ r"""Checks of synthetic rows against real ones.
 * **C2ST**, the classifier two-sample test: gradient boosting learns to distinguish synthetic from
   real rows. The score is :math:`1 - (2 \max(A, \tfrac12) - 1)`, with the mean over three folds, of
   the area A under the ROC curve of rows that were not learned. It is 1 if they look the same.
-* **Column shapes** and **pair trends**, as SDMetrics defines them: the complement of the
-  Kolmogorov-Smirnov distance of numbers, and of the total variation of categories; the similarity
-  of correlations, and of contingency tables if one of the two columns is a category.
+* **Column shapes** and **pair trends**, as SDMetrics defines them. Shapes: the complement of the
+  Kolmogorov-Smirnov distance of numbers, and of the total variation of categories. Trends: the
+  similarity of correlations, and of contingency tables if a column is a category.
 * **Copies**: each synthetic row has a nearest real one. The rate t of a training row to be it,
   and h of a held-out row, give t / (t + h). It is ½ if the model copies no training rows.
 * **Prediction**: a random forest learns a column from the others of synthetic rows, and is tested
@@ -14,8 +14,6 @@ r"""Checks of synthetic rows against real ones.
 Sources: Revisiting Classifier Two-Sample Tests (Lopez-Paz, Oquab, 2017), arXiv:1610.06545;
 SDMetrics (DataCebo), https://docs.sdv.dev/sdmetrics.
 """
-
-__all__ = ["LEAST", "Check", "Line", "check"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -99,9 +97,9 @@ def check(
 
     The column ``real`` of the table has the same figures of random halves of all real rows. As
     many rows are used of each table, except to find copies. Identifiers, constants and linear
-    functions of other columns are left out. If only real rows have missing values, the classifier
-    sees synthetic rows with the same gaps. A column that is empty in synthetic rows alone has the
-    score 0, and so has a pair without a correlation there.
+    functions of other columns are not compared. If only real rows have missing values, the
+    classifier sees synthetic rows with the same gaps. A column that is empty in synthetic rows
+    alone has the score 0, and so has a pair without a correlation there.
 
     Cost: about ten seconds for 10,000 rows and 11 columns on one core.
 

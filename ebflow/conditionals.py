@@ -12,9 +12,6 @@ below 1 %. The probability of a value with a cell is the mass of the cell. A cat
 probabilities needs one node for each level.
 """
 
-__all__ = ["COARSE", "RESOLVED", "Curve", "Points", "among_levels", "curve", "log_densities",
-           "on_line"]  # fmt: skip
-
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -143,9 +140,9 @@ def log_densities(target: Target, points: Points, column: int, nodes: Tensor) ->
 def on_line(curve: Curve, z: Tensor, start: Tensor, end: Tensor, log_slope: Tensor) -> Tensor:
     """Returns the distributions of a column at R rows, with shape (6, R).
 
-    They are the log-probability of a value with a cell, or the log-density of others; the
-    logarithm of the probability of values that are at most as likely; the ends of the central
-    interval of 90 % and the most likely value, in coordinates; and NaN.
+    They are the log-probability of a value with a cell, or the log-density of others. Then follow
+    the logarithm of the probability of values that are at most as likely, and the ends of the
+    central interval of 90 %. The last ones are the most likely value, in coordinates, and NaN.
 
     Arguments:
         z: The values, at some place in their cells.

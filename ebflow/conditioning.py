@@ -13,8 +13,6 @@ are its conditional distribution and, up to :math:`-\tfrac12 |o| \log 2\pi`, the
 :math:`w` times its density of :math:`y_o`. One component is linear regression.
 """
 
-__all__ = ["Conditional", "ConditionedMixture"]
-
 import math
 from collections.abc import Sequence
 

@@ -8,9 +8,6 @@ The energy alone is enough: autograd computes everything else, by one backward p
 and one more for every slice of the curvature.
 """
 
-__all__ = ["AutogradEvaluation", "EnergyFunction", "Evaluation", "FlowEvaluation", "LogDensity",
-           "sum_event", "without_nan"]  # fmt: skip
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -19,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .bijections.base import Bijection, Linearization, gradient, sum_event
+from .bijections.reshape import Reshape
 
 ELEMENTS = 2**22  # Elements of the tangents that ``laplacian`` computes at a time
 
@@ -30,8 +28,7 @@ class Evaluation(ABC):
     """
 
     x: Tensor
-    latent: Tensor | None = None
-    """The latent of a flow, with shape (B, *event)."""
+    latent: Tensor | None = None  #: The latent of a flow, with shape (B, *event)
 
     @property
     @abstractmethod
@@ -160,9 +157,18 @@ class FlowEvaluation(Evaluation):
     @cached_property
     def energy(self) -> Tensor:
         """E(x) in nats with shape (B,), with no log-determinant of a linear layer."""
+        if (log_density := self._of_first_layer()) is not None:
+            return -log_density
         energy = self._base_at.energy
         log_dets = self._log_dets or [at.log_det() for at in self._linearizations]
         return without_nan(energy - sum(log_dets), self.x)
+
+    def _of_first_layer(self) -> Tensor | None:
+        """Returns the log-density by the first layer alone, if it has it; others then reshape."""
+        reshaped = all(isinstance(layer, Reshape) for layer in self._layers[1:])
+        if not (self._layers and reshaped and getattr(self._base, "is_standard", False)):
+            return None
+        return self._layers[0].log_density(self.x)
 
     @property
     def score(self) -> Tensor:

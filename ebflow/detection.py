@@ -3,8 +3,8 @@ r"""An anomaly score at a finite resolution, and its calibration by held-out nor
 A density alone is a poor score. A column on a grid, or a narrow spike, makes it as large as one
 likes, and the Jacobian of a column's transform pays for that. The score therefore has three rules:
 
-1. **No unit of length decides.** Rows are compared in four views of the columns, each of which
-   errs elsewhere: robust units, the same with compressed tails, half-whitened, and normal scores.
+1. **No unit of length decides.** Four views of the columns compare rows, and each errs elsewhere:
+   robust units, the same with compressed tails, half-whitened, and normal scores.
 2. **Density, and density relative to the neighbourhood, count alike.** In each view the score is
    :math:`\overline{\log d}(x) - \tfrac12 \overline{\log r}`: the mean log-distance to the
    nearest reference rows, of which the k-th has the weight 1 / k, so that all scales count
@@ -20,8 +20,6 @@ Source: LOF: Identifying Density-Based Local Outliers (Breunig, Kriegel, Ng, San
 harmonic mean p-value for combining dependent tests (Wilson, 2019); Algorithmic Learning in a
 Random World (Vovk, Gammerman, Shafer, 2005) for p-values by held-out rows.
 """
-
-__all__ = ["Score", "p_values"]
 
 from collections.abc import Callable, Sequence
 from functools import partial

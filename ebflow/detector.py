@@ -1,14 +1,13 @@
 """An anomaly detector as an estimator of scikit-learn."""
 
-__all__ = ["FlowDetector", "TableEstimator"]
-
 import datetime
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
+from torch import Tensor
 
 from .detection import Score, p_values
 from .encoder import Encoder
@@ -48,8 +47,8 @@ class FlowDetector(OutlierMixin, TableEstimator):
     """A detector of anomalies, fitted to normal rows, with p-values.
 
     Rows may be those of a frame with text, categories, times and missing values. Identifiers are
-    left out. A row with a new kind of value is more anomalous than all rows without: another value
-    of a constant, a new level, or the first missing value of a column.
+    ignored. A new kind of value makes a row more anomalous than all rows without one. Such values
+    are another value of a constant, a new level, and the first missing value of a column.
 
     A fifth of the rows, at most 2,000, are held out for p-values. A normal row then has a p-value
     of at most α with probability α. Fewer than 1,000 rows are held out in five parts in turn. The
@@ -88,17 +87,12 @@ class FlowDetector(OutlierMixin, TableEstimator):
         self.references = references
         self.random_state = random_state
 
-    def fit(
-        self,
-        X: ArrayLike,
-        y: Any = None,  # noqa: ANN401
-        sample_weight: ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fits the score to normal rows ``X`` (N, D) of some weights (N,); ``y`` is not used.
 
         Raises:
-            ValueError: if fewer than five rows have a weight, a parameter is out of its range, a
-                number is infinite or beyond 1e100, or all columns are identifiers.
+            ValueError: if fewer than five rows have a weight; a parameter is out of its range; a
+                number is infinite or beyond 1e100; all columns are identifiers.
         """
         if not 0 <= self.alpha < 1:
             raise ValueError(f"alpha: found {self.alpha}, expected a rate from 0 to below 1")
@@ -140,7 +134,9 @@ class FlowDetector(OutlierMixin, TableEstimator):
         """Returns the p-value of every row with shape (N,), if it is normal."""
         return p_values(-self.score_samples(X), self.held_out_scores_)
 
-    def _fit(self, numbers: np.ndarray, used: np.ndarray, weights: Any, seed: int) -> None:  # noqa: ANN401
+    def _fit(
+        self, numbers: np.ndarray, used: np.ndarray, weights: Tensor | None, seed: int
+    ) -> None:
         """Fits a score without each part that is held out, and scores that part."""
         random = np.random.default_rng(generator(seed, "held out").initial_seed())
         parts = np.array_split(random.permutation(used), FOLDS)

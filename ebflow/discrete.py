@@ -3,8 +3,6 @@
 These are steps 1 and 2 of ``ebflow.marginals``, which describes them.
 """
 
-__all__ = ["REPEATS", "column_cells"]
-
 import math
 from dataclasses import replace
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """The density of a flow given a context, as a distribution of PyTorch."""
 
-__all__ = ["OFF_GRID", "PLACES", "FlowDistribution", "Shape"]
-
 import math
 import numbers
 from collections.abc import Callable, Sequence
@@ -141,13 +139,14 @@ class FlowDistribution(Distribution, LogDensity):
     def log_prob(self, value: ArrayLike, *, generator: Generator | None = None) -> Tensor:
         """Returns the log-density of raw data in nats, with shape (*batch,).
 
-        It is exact if no value has a cell, or all that do have exact levels, and for one column
-        above a normal base or a mixture. Otherwise the density of a table's row is a mean over
-        ``PLACES`` places in its cells: an estimate, right to a tenth of a nat if the
-        density varies little in a cell. Of integers of images it is a lower bound: the density at
-        one place. Places are a function of the row's values, so the result does not depend on
-        batch or order. A ``generator`` of numbers takes one random place: on average a bound.
-        A value that is no level or grid value of a column of such values is a millionth as likely.
+        It is exact if no value has a cell, or all that do have exact levels. So is that of one
+        column above a normal base or a mixture. Otherwise the density of a table's row is a mean
+        over ``PLACES`` places in its cells, right to a tenth of a nat if the density varies little
+        in a cell. Of integers of images it is a lower bound: the density at one place. A value
+        that is no level or grid value of its column is a millionth as likely.
+
+        Places are a function of the row's values, so the result does not depend on batch or order.
+        A ``generator`` takes one random place instead: on average a bound.
 
         A row of a table with missing values (NaN) has an estimate of log p of its observed
         values: see ``log_prob_and_error``. A row of a frame that differs from a constant, or from
@@ -156,11 +155,13 @@ class FlowDistribution(Distribution, LogDensity):
         Raises:
             ValueError: if a value or a context is not finite, except for missing values.
         """
-        from .proposals import has_missing
+        from .proposals import has_missing, warn_of_poor
 
         x = self.flow.as_events(value)
         if has_missing(self.flow, x):
-            return self.log_prob_and_error(value, generator=generator)[0]
+            log_p, error = self.log_prob_and_error(value, generator=generator)
+            warn_of_poor(error, int(x.isnan().any(-1).sum()))
+            return log_p
         with fixed_weights(self.flow):
             energy = self.energy(x, generator=generator)
             log_p = -energy - self.log_normalizer().to(energy.dtype)

@@ -1,7 +1,5 @@
 """The rows of a table as numbers whose distances can be compared."""
 
-__all__ = ["Encoder"]
-
 from dataclasses import replace
 
 import numpy as np
@@ -25,8 +23,7 @@ class Encoder:
 
     ``numbers`` has one number for each column: a number, the code of a level, or NaN.
     ``elements`` has finite numbers: those of columns that vary, with the median for missing
-    values; an indicator of each column in which some values are missing; and one of each
-    frequent level.
+    values. An indicator of each column with missing values and one of each frequent level follow.
 
     It is fitted to the rows ``X`` with the numbers ``used``.
 
@@ -81,8 +78,8 @@ class Encoder:
     def violations(self, numbers: np.ndarray) -> np.ndarray:
         """Returns how many columns of each row have a new kind of value, with shape (N,).
 
-        That is another value of a constant, a new level, the first missing value, or another
-        number in a column in which every number is repeated by many rows. All of the last kind
+        That is another value of a constant, a new level, or the first missing value. It is also
+        another number in a column in which many rows repeat every number. All of the last kind
         count for less than one of the others.
         """
         missing = np.isnan(numbers)

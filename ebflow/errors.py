@@ -1,7 +1,5 @@
 """Errors that a user can cause and fix."""
 
-__all__ = ["HALF", "BadInput", "NonFinite", "printable", "warn"]
-
 import sys
 import warnings
 from dataclasses import KW_ONLY, dataclass
@@ -17,18 +15,14 @@ class BadInput(ValueError):
     """Invalid input: an option, or a file or a value in it. Nothing was written.
 
     Printed as ``FILE, OPTION, column 'NAME', row N: found …, expected …. HINT``.
-
-    Arguments:
-        problem: What is wrong, if ``found`` and ``expected`` do not say it.
-        option: As the user types it: ``--train.lr``, or the argument of a function.
-        column: The name of a column, or the index of one that has no name.
     """
 
-    problem: str | None = None
+    problem: str | None = None  #: What is wrong, if ``found`` and ``expected`` do not show it
     _: KW_ONLY
+    #: As the user types it: ``--train.lr``, or the argument of a function
     option: str | None = None
     file: object = None
-    column: str | int | None = None
+    column: str | int | None = None  #: The name of a column, or the index of one that has no name
     row: int | None = None
     found: object = None
     expected: object = None
@@ -47,11 +41,11 @@ class BadInput(ValueError):
 
 
 class NonFinite(ArithmeticError):
-    """An infinite or NaN loss or log-density; the message says where, and what to change."""
+    """An infinite or NaN loss or log-density; the message names where, and what to change."""
 
 
 def printable(text: str) -> str:
-    """Returns a text in one line of printable characters; the middle of a long one is left out."""
+    """Returns a text in one line of printable characters; the middle of a long one is omitted."""
     words = " ".join(text.split())
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
     return shown if len(shown) <= 2 * HALF else f"{shown[: HALF - 2]} … {shown[2 - HALF :]}"

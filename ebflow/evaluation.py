@@ -7,9 +7,6 @@ If a flow loses mass, its training loss falls while its NLL rises: the mean of o
 grows, and its variance shrinks.
 """
 
-__all__ = ["Estimate", "Likelihood", "Validation", "diagnose", "evaluate", "latent_statistics",
-           "log_probs"]  # fmt: skip
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -6,8 +6,6 @@ elementwise layers, or of a large probability of categories. So it is uniform fo
 of the flow's own distribution, up to the steps of discrete columns.
 """
 
-__all__ = ["Explanation", "explain"]
-
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -30,25 +28,18 @@ LIKELY = 0.05  # The p-value above which a value is no reason
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
-    """The conditional distribution of each of C columns given the others, for N rows.
-
-    Attributes:
-        log_prob: log p(value | others) with shape (N, C): of a probability if the value is on a
-            grid, a level or an atom, else of a density in the column's units. NaN if the value is
-            missing, −∞ if it is impossible.
-        log_p_value: The logarithms of the p-values, which rank them where they are 0.
-        low, high: The central interval of 90 % given the others, in the numbers of the columns.
-        mode: The most likely value.
-        share: The probability of the mode of categories, NaN in others.
-    """
+    """The conditional distribution of each of C columns given the others, for N rows."""
 
     columns: tuple[str, ...]
+    #: log p(value | others) with shape (N, C): of a probability if the value is on a grid, a level
+    #: or an atom, else of a density in the column's units. NaN if the value is missing, −∞ if it
+    #: is impossible.
     log_prob: Tensor
-    log_p_value: Tensor
-    low: Tensor
-    high: Tensor
-    mode: Tensor
-    share: Tensor
+    log_p_value: Tensor  #: The logarithms of the p-values, which rank them where they are 0
+    low: Tensor  #: The lower end of the central interval of 90 %, in the numbers of the columns
+    high: Tensor  #: Its upper end
+    mode: Tensor  #: The most likely value
+    share: Tensor  #: The probability of the mode of categories, NaN in others
     _kinds: tuple[Column, ...] = field(repr=False)
     _texts: tuple[list[str | None], ...] = field(repr=False)
 
@@ -192,7 +183,7 @@ def _log_levels(target: Target, x: Tensor, points: Points, unknown: Tensor, colu
 
 
 def _assembled(flow: Flow, x: ArrayLike, rows: Tensor, result: Tensor) -> Explanation:
-    """Returns the results of modelled columns, and those of the columns that are left out."""
+    """Returns the results of modelled columns, and those of the columns that are excluded."""
     table = flow.columns or Columns.of_numbers(map(str, range(rows.shape[1])))
     parts = [result]
     named, exceptions = {}, []

@@ -1,7 +1,5 @@
 """Files that are complete or absent, and tensors in one file."""
 
-__all__ = ["load_tensors", "move", "previous", "replaced", "save_tensors", "sha256"]
-
 import hashlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The settings of ``ebflow.fit``, and their checks."""
 
-__all__ = ["CHOSEN", "Settings", "bounds_by_index", "check_device"]
-
 import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,8 +16,8 @@ from .marginals import Bounds
 from .tables import Column, Columns
 from .tables.frames import TIMES, read
 
+#: Settings that replace those of a recipe, unless they are None
 CHOSEN = ("normalize", "shrinkage", "lr", "weight_decay", "batch_size")
-"""Settings that replace those of a recipe, unless they are None."""
 
 COUNT = ValueError, lambda n: isinstance(n, numbers.Integral) and n >= 1, "a whole number above 0"
 POSITIVE = ValueError, lambda x: isinstance(x, numbers.Real) and x > 0, "a number above 0"

@@ -1,11 +1,9 @@
 """Fitting a flow to data in memory, in one call.
 
-Defaults are those of ``recipes``: a preprocessing that is fitted to the training rows, a flow that
-starts near the Gaussian, likelihood with a lazily refreshed normalizer, averaged weights, the best
-of them by validation, and early stopping.
+Defaults are those of ``recipes``: a preprocessing fitted to the training rows, a flow that starts
+near the Gaussian, and likelihood with a lazily refreshed normalizer. Weights are averaged, the
+best by validation is returned, and training stops early.
 """
-
-__all__ = ["LEAST", "fit"]
 
 import math
 import sys
@@ -28,20 +26,22 @@ from .errors import warn
 from .evaluation import log_probs
 from .fit_settings import CHOSEN, Settings, bounds_by_index
 from .flow import Flow
-from .history import Event, History, Report
+from .history import Event, History, Report, expected_nll
 from .loss import Loss, LossFunction, adamw, balancing_weight, cosine, warmed
 from .marginals import Bounds
-from .preprocessing import MANY, Preprocessing
+from .preprocessing import Preprocessing
 from .randomness import generator as derive
-from .recipes import IMAGES, LIKELIHOOD, Recipe, recipe, refresh_rule
+from .recipes import IMAGES, LIKELIHOOD, MANY_COLUMNS, Recipe, recipe, refresh_rule
 from .tables import ArrayLike, Columns
-from .tables.gathering import LEAST, gather
+from .tables.gathering import gather
 from .tables.rows import Arrays, Rows
-from .train import Trainer
+from .train import ROWS, Trainer
 
 SEARCH_SECONDS = 8.0  # Seconds of the search of a mixture without a time limit
-SEARCH_SHARE = 0.15  # Its share of a time limit
+SEARCH_LEAST, SEARCH_SHARE = 2.5, 0.15  # Seconds of it, and the share of a time limit on top
+SEARCH_MOST = 0.7  # Its largest share of a time limit
 EPOCHS = 10  # Most passes over the rows between two validations
+HALFWAY = 0.4  # The share of a training after which a better start of another flow may end it
 WORTHWHILE = 0.1  # The share of the time limit that has to be left for a second training
 
 
@@ -83,10 +83,11 @@ def fit(
 
     Training stops at ``steps``, at ``max_seconds``, or after ``patience`` validations without
     improvement. If it becomes non-finite, it resumes once from the best flow with a quarter of the
-    learning rate and other noise. ``flow.report`` says why training ended and what it reached;
-    ``flow.history`` has the metrics of all events. A warning says what to change if training
-    diverged or had no time. If no step improved on the start, the flow is its start: the Gaussian,
-    or the mixture, behind the preprocessing. ``requires_grad`` of all parameters is False.
+    learning rate and other noise. If no step improved on the start, the flow is its start: the
+    Gaussian, or the mixture, behind the preprocessing.
+
+    ``flow.report`` has the reason why training ended, and what it reached. ``flow.history`` has
+    the metrics of all events. Warnings name what to change. All parameters are frozen.
 
     Cost: O(D² L) for each row and step, and O(D³ L) for each refresh of the normalizer.
 
@@ -96,9 +97,9 @@ def fit(
             categories or times; ``print(flow.columns)`` shows what is done to each. A tensor
             (N, D) is no table: all of its columns are modelled, as numbers. Images of 8 bits are
             dequantized, and mapped to the real line by a logit; ``levels`` asks for that in rows.
-        context: The context of each row: an array with shape (N, C) or (N,), a frame, or a list
-            of names of columns of ``x``, whose density is then that of the other columns. None:
-            the density is unconditional.
+        context: The context of each row: an array with shape (N, C) or (N,), or a frame. Or a list
+            of names of columns of ``x``: the density is then that of the other columns. None: it
+            is unconditional.
         validation: The share, or the number, of rows that are held out at random; or these rows
             themselves, ``(x,)`` or ``(x, context)``. At most 10,000 random ones choose the step.
         sample_weight: The weight of each row: a row of weight k counts as k equal rows. None: all
@@ -107,10 +108,10 @@ def fit(
             it. Parameters without ``requires_grad`` stay fixed, unless all are. None:
             ``architecture`` creates a flow.
         architecture: A name in ``architectures``, or a function like those; None: the default of
-            ``recipes``. If the default is an autoregressive flow that stops early or diverges, a
-            dense one above a mixture of Gaussians is trained in the time that is left. The
-            better one by validation is returned: it is not behind the mixture, but given a
-            context it may be, because this mixture ignores contexts.
+            ``recipes``. If this is an autoregressive flow and it stops early or diverges, a dense
+            one above a mixture of Gaussians is trained in the remaining time. The better one by
+            validation is returned: it is not behind the mixture, but given a context it may be,
+            because this mixture ignores contexts.
         base: The density of latents; None: N(0, I), or a mixture of Gaussians by the recipe.
         normalize: ``none``, ``standardize``, ``whiten``, ``cholesky`` or ``auto``; None: by the
             recipe.
@@ -121,9 +122,9 @@ def fit(
         bounds: Known bounds of columns of numbers or times by name or index, None at an open end.
         levels: The number of integer levels of 8-bit data; None: 256.
         missing: How to treat rows with missing values (NaN): ``impute`` samples the values, at
-            first from a Gaussian of the columns' ranks, then repeatedly from the flow in
-            training, a bounded number at a time. The validation rows without missing values
-            decide when to stop; if there are fewer than 50, all are imputed once. ``drop``
+            first from a Gaussian of the columns' ranks. It repeats this from the flow in training,
+            a bounded number at a time. The validation rows without missing values decide when to
+            stop; if there are fewer than 50, all are imputed once. ``drop``
             removes such rows. None: they raise an error. So do missing contexts, but for ``drop``.
         objective: A name in ``objectives``, or a function like those. Score matching has the
             anchor beside it.
@@ -135,7 +136,7 @@ def fit(
         steps: Most steps. None: no limit if ``max_seconds`` is set, else twenty epochs, and at
             least 6,000 steps.
         max_seconds: Most seconds of the whole fit, preprocessing and validations included, but
-            for a last pass over more than 10,000 validation rows. The learning rate follows
+            for a last pass over all of many validation rows. The learning rate follows
             steps or seconds, whichever are nearer to their limit.
         batch_size: Rows of a step; None: by the recipe.
         validate_every: Steps between validations; None: a twentieth of ``steps``, at most 250 and
@@ -174,10 +175,10 @@ def fit(
     device = device or (x.device if isinstance(x, Tensor) else "cpu")
     trainings = _Trainings(settings, dataset, columns, known, device, run)
     choice = flow is None and architecture is None and not any(train.categories) and not options
-    start = trainings.flow()
-    wide = trainings.flow("wide") if choice and _has_many_reals(start) else None
-    best, replaced = trainings.train(flow=start), False
-    if choice and run.may_try_wide(best, wide):
+    start, rival = trainings.flow(), trainings.plan(None).rival
+    wide = trainings.flow(rival) if choice and rival and train.width >= MANY_COLUMNS else None
+    best, replaced = trainings.train(flow=start, rival=wide), False
+    if choice and run.may_try_wide(best):
         other = trainings.train("wide", best.step, wide)
         replaced = other.state.best.nll < best.state.best.nll
         best = other if replaced else best
@@ -196,15 +197,22 @@ class _Trainings:
     run: "_Run"
 
     def train(
-        self, name: str | None = None, steps_done: int = 0, flow: Flow | None = None
+        self,
+        name: str | None = None,
+        steps_done: int = 0,
+        flow: Flow | None = None,
+        rival: Flow | None = None,
     ) -> Trainer:
-        """Trains a flow, or else the one of ``flow(name)``, to the end."""
+        """Trains a flow, or else the one of ``flow(name)``, to the end.
+
+        If it will end behind an untrained ``rival``, training stops early.
+        """
         plan, flow = self.plan(name), (flow or self.flow(name)).to(self.device).train()
         if not any(p.requires_grad for p in flow.parameters()):
             flow.requires_grad_()  # those of a loaded flow are fixed
         flow.columns = self.columns
         trainer = self.trainer(flow, plan, steps_done)
-        self.run.train(trainer, plan)
+        self.run.train(trainer, plan, rival)
         return trainer
 
     @property
@@ -225,6 +233,7 @@ class _Trainings:
             objective="" if settings.loss else _name(settings.objective),
             architecture="dense" if settings.flow else known,
             options=settings.options,
+            pixels=self.leaves_pixels_alone,
             name=name,
         )
         chosen = {name: getattr(settings, name) for name in CHOSEN}
@@ -237,6 +246,18 @@ class _Trainings:
         own = settings.flow or settings.base or settings.loss or callable(settings.architecture)
         return not own and plan.exact_categories and _name(settings.objective) in LIKELIHOOD
 
+    def pixels(self, plan: Recipe) -> bool:
+        """Returns True if the flow will have exact probabilities of integers."""
+        likelihood = not self.settings.loss and _name(self.settings.objective) in LIKELIHOOD
+        return plan.exact_pixels and not self.settings.flow and likelihood
+
+    @property
+    def leaves_pixels_alone(self) -> bool:
+        """True if the user asks for nothing that flows of pixels do not have."""
+        settings = self.settings
+        own = settings.base or settings.normalize or callable(settings.architecture)
+        return not own and settings.shrinkage is None
+
     def flow(self, name: str | None = None) -> Flow:
         """Returns the user's flow, or an untrained one of a named recipe or of the default one.
 
@@ -248,7 +269,8 @@ class _Trainings:
             return flow
         transforms = preprocessing.fit(
             rows, normalize=plan.normalize, shrinkage=plan.shrinkage, grids=plan.columns,
-            tails=plan.columns, exact=self.exact(plan), bounds=self.bounds,
+            tails=plan.columns, exact=self.exact(plan), pixels=self.pixels(plan),
+            bounds=self.bounds,
             gaussianize=plan.gaussianize,
             names=self.columns.features if self.columns else None,
             seed=settings.seed, dtype=settings.dtype,
@@ -266,7 +288,7 @@ class _Trainings:
         """Returns the mixture of Gaussians after the preprocessing, if the recipe has one."""
         if plan.base != "mixture":
             return None
-        seed, budget = self.settings.seed, self.run.effort * mixtures.BUDGET
+        seed, budget = self.settings.seed, self.run.search_effort * mixtures.BUDGET
         rows, held_out = (
             mixtures.preprocessed_rows(transforms, split, seed=seed)[:, split.context_width :]
             for split in (self.rows, self.dataset.split("validation"))
@@ -304,7 +326,7 @@ class _Run:
         self.shows = sys.stderr.isatty() if settings.progress is None else settings.progress
         self.callback = settings.callback or (lambda event: None)
         self.trainings: list[tuple[Trainer, Recipe, History]] = []
-        self.share = 0.0
+        self.share, self.rival_nll = 0.0, math.inf
 
     @property
     def seconds(self) -> float:
@@ -322,9 +344,20 @@ class _Run:
         left = self.seconds_left
         return 1.0 if left is None else min(1.0, SEARCH_SHARE * left / SEARCH_SECONDS)
 
-    def train(self, trainer: Trainer, plan: Recipe) -> None:
-        """Trains to the end, or until the user interrupts it."""
+    @property
+    def search_effort(self) -> float:
+        """The share of the usual operations of a search of a mixture that the limit leaves."""
+        if (left := self.seconds_left) is None:
+            return 1.0
+        most = SEARCH_MOST * left / SEARCH_SECONDS
+        return min(1.0, self.effort + SEARCH_LEAST / SEARCH_SECONDS, most)
+
+    def train(self, trainer: Trainer, plan: Recipe, rival: Flow | None) -> None:
+        """Trains to the end, or until the user interrupts it, or it will be behind the rival."""
         history, nll = History(), math.nan
+        if rival is not None:
+            noise = {"batch_size": ROWS, "generator": trainer.held_out_noise}
+            self.rival_nll = -float(log_probs(rival, trainer.held_out, **noise).mean())
         self.trainings.append((trainer, plan, history))
         trainer.max_seconds = self.seconds_left
         try:
@@ -336,6 +369,10 @@ class _Run:
                 self._show(
                     f"{self.share:4.0%} · step {event.step} · validation NLL {nll:.4f} nats"
                 )
+                if event.kind == "validate" and self.is_behind(trainer, history, event.share):
+                    trainer.state.ended = "behind"
+                    trainer.state.verdict = f"behind a mixture of Gaussians at step {trainer.step}"
+                    break
         except KeyboardInterrupt:
             trainer.state.ended = "interrupted"
             trainer.state.verdict = f"interrupted at step {trainer.step}"
@@ -344,18 +381,21 @@ class _Run:
             best = f"best validation NLL {state.best.nll:.4f} nats, at step {state.best_step}"
             self._show(f"{state.verdict.partition(':')[0]} · {best}", end="\n")
 
-    def may_try_wide(self, trainer: Trainer, wide: Flow | None) -> bool:
-        """Returns True if a flow above a mixture is worth a try after an autoregressive one.
+    def is_behind(self, trainer: Trainer, history: History, share: float) -> bool:
+        """Returns True if a training is behind its rival, and will be at the end."""
+        if share < HALFWAY or trainer.state.best.nll <= self.rival_nll:
+            return False
+        return expected_nll(history, share) > self.rival_nll
 
-        ``wide`` is that flow if it is there already; then it may be better before its training.
-        """
+    def may_try_wide(self, trainer: Trainer) -> bool:
+        """Returns True if a flow above a mixture is worth a try after an autoregressive one."""
         if trainer.flow.spec["architecture"] != "autoregressive":
             return False
-        if wide is not None:
-            nll = -float(log_probs(wide, trainer.held_out).mean())
-            if nll < trainer.state.best.nll:
-                return True
-        failed = trainer.state.ended in ("patience", "diverged")
+        if trainer.state.ended == "interrupted":
+            return False
+        if trainer.state.best.nll > self.rival_nll:
+            return True
+        failed = trainer.state.ended in ("patience", "diverged", "behind")
         left = self.max_seconds is None or self.seconds_left > WORTHWHILE * self.max_seconds
         return failed and left and trainer.step < trainer.steps
 
@@ -392,13 +432,6 @@ class _Run:
         if self.shows:
             line = f"{text} · {self.seconds:.1f} s"
             print(f"\r{line:<90}", end=end, file=sys.stderr, flush=True)
-
-
-def _has_many_reals(flow: Flow) -> bool:
-    """Returns True if an autoregressive flow has so many columns that a mixture may be better."""
-    spec, many = flow.spec, math.prod(flow.event_shape) >= MANY
-    autoregressive = spec["architecture"] == "autoregressive"
-    return autoregressive and many and not spec["options"].get("categories") and not flow.context
 
 
 def _advice(trainer: Trainer, epochs: float) -> list[str]:

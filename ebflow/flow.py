@@ -21,8 +21,6 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267.
 """
 
-__all__ = ["Flow"]
-
 import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -178,7 +176,7 @@ class Flow(nn.Module, LogDensity):
         """Returns exact samples; ``shape`` is an int or a tuple.
 
         A flow that was fitted to a frame returns a frame of the same library, with the same names
-        and types; one that was fitted to an array (N, K), an array of its type with shape
+        and types. One that was fitted to an array (N, K) returns an array of its type with shape
         (*shape, *batch, K). Other flows return a tensor with shape (*shape, *batch, *event).
         Samples never have missing values.
         """
@@ -209,11 +207,15 @@ class Flow(nn.Module, LogDensity):
             samples: The number of completed copies; more than one are returned as a list.
             generator: The source of randomness; None: the same samples at every call.
             sweeps: The number of sweeps of a row whose proposals are poor.
+
+        Raises:
+            NonFinite: if no incomplete row has a finite density; if only some have, it warns.
         """
         from .imputation import impute
 
         noise = generator or derive(0, "impute", device=self.device)
         found = impute(self, x, context=context, generator=noise, samples=samples, sweeps=sweeps)
+        found.check()
         copies = list(found.samples.unbind(1))
         if self.columns and not isinstance(x, Tensor):
             copies = [self.columns.fill(x, rows.double().cpu().numpy()) for rows in copies]
@@ -224,7 +226,7 @@ class Flow(nn.Module, LogDensity):
     ) -> "Explanation":
         """Returns the conditional distribution of each column given the others, for all rows.
 
-        Its p-values say which values of a row are unusual, given all others. Arguments, cost and
+        Its p-values show which values of a row are unusual, given all others. Arguments, cost and
         errors are those of ``ebflow.explanation.explain``.
         """
         from .explanation import explain

@@ -1,26 +1,21 @@
 """The events of a training, their record, and the report of its outcome."""
 
-__all__ = ["Event", "History", "Report"]
-
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Event:
-    """A report of a training.
+    """A report of a training."""
 
-    Attributes:
-        kind: ``log``, ``validate``, ``resume`` (the training became non-finite and returned to its
-            best validation: events of later steps are void) or, in ``fit``, ``end``.
-        note: A message to the user: why the NLL has not fallen for a while, or what was not
-            finite.
-    """
-
+    #: ``log``, ``validate``, ``resume`` (the training became non-finite and returned to its best
+    #: validation: events of later steps are void) or, in ``fit``, ``end``
     kind: str
     step: int
     metrics: dict[str, float]
     best: bool = False  #: True if this validation is the best so far
+    #: A message to the user: why the NLL has not fallen for a while, or what was not finite
     note: str = ""
     text: str = ""  #: The progress in words, if step and NLL do not show it
     share: float = 0.0  #: The share of the training that is done
@@ -67,15 +62,25 @@ class History(list[dict[str, Any]]):
         return axes
 
 
+def expected_nll(history: History, share: float) -> float:
+    """Returns the validation NLL at the end, if each doubling of the steps has an equal gain."""
+    rows = [row for row in history if row["step"] and "val/nll" in row]
+    validated = {row["step"]: row["val/nll"] for row in rows}
+    last = max(validated, default=0)
+    before = max((step for step in validated if step <= last / 2), default=0)
+    if not before:
+        return -math.inf
+    gain = (validated[before] - validated[last]) / math.log2(last / before)
+    return validated[last] + gain * math.log2(share)
+
+
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a training; ``print`` shows it.
+    """The outcome of a training; ``print`` shows it."""
 
-    Attributes:
-        ended: Why training ended: ``patience`` (no better validation for a while), ``steps`` or
-            ``seconds`` (their limit), ``diverged`` (became non-finite twice) or ``interrupted``.
-    """
-
+    #: Why training ended: ``patience`` (no better validation for a while), ``steps`` or
+    #: ``seconds`` (their limit), ``behind`` (a mixture of Gaussians was ahead), ``diverged``
+    #: (became non-finite twice) or ``interrupted``
     ended: str
     reason: str  #: The same in a sentence
     steps: int

@@ -10,9 +10,9 @@ constant. The sampler only needs log p at points.
 
 What is observed on a grid is a cell: every proposal has a place in the cell of its own.
 
-``Filling`` samples the missing values of training rows again while a flow is trained: Monte Carlo
-expectation maximization. At regular steps, a bounded random number of rows move on from their
-present values.
+``TrainingImputer`` samples the missing values of training rows again while a flow is trained:
+Monte Carlo expectation maximization. At regular steps, a bounded random number of rows move on
+from their present values.
 
 Source: Particle Markov chain Monte Carlo methods (Andrieu, Doucet, Holenstein, 2010), 4.3, Journal
 of the Royal Statistical Society B 72, for iterated importance sampling; The Calculation of
@@ -20,8 +20,6 @@ Posterior Distributions by Data Augmentation (Tanner, Wong, 1987), JASA 82, for 
 Carlo Implementation of the EM Algorithm (Wei and Tanner, 1990), JASA 85; On Convergence Properties
 of the EM Algorithm with Persistent Chains (Gu and Kong, 1998), PNAS 95, for values that move on.
 """
-
-__all__ = ["ENOUGH", "Filling", "Imputed", "impute"]
 
 from dataclasses import dataclass
 
@@ -41,24 +39,30 @@ POOL = 64, 16  # Proposals of a row, and more of them for each sample
 ENOUGH = 0.25  # Effective share of a row's proposals from which its samples need no sweeps
 CANDIDATES = 16  # New proposals for a move of a completed row
 NOWHERE = -1e300  # Logarithm of the weight of a proposal whose density is 0 or NaN
-REDRAW_EVERY = 100  # Training steps after which missing values are sampled again
-REDRAW_BATCHES = 2  # Batches of rows that are sampled again: an eighth of the training's cost
+RESAMPLE_EVERY = 100  # Training steps after which missing values are sampled again
+RESAMPLE_BATCHES = 2  # Batches of rows that are sampled again: an eighth of the training's cost
 
 
 @dataclass(frozen=True)
 class Imputed:
-    """Rows whose missing values have been sampled.
+    """Rows whose missing values have been sampled."""
 
-    Attributes:
-        samples: K completed copies of every row, with shape (N, K, D), in the type of the data.
-            Observed values are unchanged.
-        effective: The effective share of a row's proposals, with shape (N,): 1 for complete rows,
-            near 0 if a few proposals have all the weight, 0 if the observed values have no finite
-            density.
-    """
-
+    #: K completed copies of every row, with shape (N, K, D), in the type of the data. Observed
+    #: values are unchanged.
     samples: Tensor
+    #: The effective share of a row's proposals, with shape (N,): 1 for complete rows, near 0 if a
+    #: few proposals have all the weight, 0 if the observed values have no finite density
     effective: Tensor
+    incomplete: Tensor  #: True for rows with missing values, with shape (N,)
+
+    def check(self) -> None:
+        """Warns of incomplete rows that have no finite density, or raises NonFinite if all do."""
+        bad, incomplete = int((self.effective == 0).sum()), int(self.incomplete.sum())
+        message = f"impute: {bad} of {incomplete} incomplete rows have no finite density"
+        if bad and bad == incomplete:
+            raise NonFinite(f"{message}; check that the rows are of the flow's data")
+        if bad:
+            warn(f"{message}: their effective share is 0")
 
 
 @torch.no_grad()
@@ -74,7 +78,7 @@ def impute(
     """Samples the missing values of rows given the observed ones.
 
     Rows whose observed values have no finite density, as those outside known bounds, are completed
-    by proposals, with a warning.
+    by proposals, with a share of 0: see ``Imputed.check``.
 
     Cost: 64 energies for each row, and 16 for each sample. Sweeps, of rows whose proposals are
     poor, take 17 energies for each missing value of a sample.
@@ -89,40 +93,30 @@ def impute(
     Raises:
         ValueError: if the flow is one of images, shapes do not agree, a value is infinite, or a
             number is out of range.
-        NonFinite: if no incomplete row has a finite density.
     """
     x, context = rows_and_contexts(flow, x, context)
     if samples < 1 or sweeps < 0:
         raise ValueError(f"samples, sweeps: found {samples}, {sweeps}, expected at least 1 and 0")
-    result = Imputed(x[:, None].repeat(1, samples, 1), torch.ones(len(x), dtype=torch.float64))
+    incomplete, effective = x.isnan().any(1), torch.ones(len(x), dtype=torch.float64)
+    result = Imputed(x[:, None].repeat(1, samples, 1), effective, incomplete)
     with fixed_weights(flow):
         target = Target.of(flow)
         size, outside = target.chunk(POOL[0] + POOL[1] * samples), target.impossible(x)
-        possible, incomplete = torch.where(outside, torch.nan, x), x.isnan().any(1)
+        possible = torch.where(outside, torch.nan, x)
         for rows in filter(len, incomplete.nonzero().flatten().split(size)):
             some, missing = possible[rows], x[rows, None].isnan()
-            sampler = Sampler(target, some, some.isnan(), context[rows], generator)
+            sampler = _Sampler(target, some, some.isnan(), context[rows], generator)
             sampled, effective = sampler.chosen(samples)
             effective = effective.masked_fill(outside[rows].any(1), 0.0)
             poor = ((effective > 0) & (effective < ENOUGH)).nonzero().flatten()
             sampled[poor] = sampler.swept(poor, sampled[poor], sweeps)
             result.effective[rows] = effective.cpu()
             result.samples[rows] = torch.where(missing, sampled, result.samples[rows])
-    _check(int((result.effective == 0).sum()), int(incomplete.sum()))
     return result
 
 
-def _check(bad: int, incomplete: int) -> None:
-    """Warns of incomplete rows that have no finite density, or raises NonFinite if all do."""
-    message = f"impute: {bad} of {incomplete} incomplete rows have no finite density"
-    if bad and bad == incomplete:
-        raise NonFinite(f"{message}; check that the rows are of the flow's data")
-    if bad:
-        warn(f"{message}: their effective share is 0")
-
-
 @dataclass(frozen=True, eq=False)
-class Sampler:
+class _Sampler:
     """Samples of the missing values of R rows (R, D), which are NaN or have their present values.
 
     ``missing`` (R, D) is True where a value is missing; the contexts of the rows are (R, C).
@@ -150,7 +144,7 @@ class Sampler:
         columns = torch.arange(missing.shape[1], device=x.device)
         masks = [*(missing & (columns == k) for k in missing.any(0).nonzero()), missing]
         for mask in masks * sweeps:
-            x = Sampler(self.target, x, mask, context, self.generator).moved()
+            x = _Sampler(self.target, x, mask, context, self.generator).moved()
         return x.view(samples.shape)
 
     def moved(self) -> Tensor:
@@ -159,7 +153,7 @@ class Sampler:
         rows = self.missing.any(1).nonzero().flatten()
         for part in filter(len, rows.split(self.target.chunk(CANDIDATES))):
             some = (t[part] for t in (self.x, self.missing, self.context))
-            result[part] = Sampler(self.target, *some, self.generator)._moved()[:, 0]
+            result[part] = _Sampler(self.target, *some, self.generator)._moved()[:, 0]
         return result
 
     def _moved(self) -> Tensor:
@@ -200,13 +194,13 @@ class Sampler:
         return uniform(shape, self.target.z.double(), self.generator)
 
 
-class Filling:
+class TrainingImputer:
     """Repeated samples of the missing values of a training split, while a flow is trained."""
 
     def __init__(
         self, split: Completed, *, batch_size: int, seed: int, device: torch.device
     ) -> None:
-        self.most, self.seed = REDRAW_BATCHES * batch_size, seed
+        self.most, self.seed = RESAMPLE_BATCHES * batch_size, seed
         self.missing = split.missing.to(device)
         split.resident = split.resident.to(device)
         self.x, context = split.resident
@@ -215,10 +209,10 @@ class Filling:
 
     def due(self, step: int) -> bool:
         """Returns True if missing values are sampled again before a step."""
-        return step > 0 and step % REDRAW_EVERY == 0
+        return step > 0 and step % RESAMPLE_EVERY == 0
 
     @torch.no_grad()
-    def redraw(self, flow: Flow, step: int) -> None:
+    def resample(self, flow: Flow, step: int) -> None:
         """Samples the missing values of some rows again, in place, on each worker alike."""
         noise = generator(self.seed, "missing", step, device=self.x.device)
         some, order = (torch.randperm(len(t), generator=noise, device=self.x.device)
@@ -228,7 +222,7 @@ class Filling:
             target = Target(flow, self.x[some], self.context[some], noise, components=1)
             rows = self.rows[order[: self.most]]
             of_rows = (t[rows] for t in (self.x, self.missing, self.context))
-            self.x[rows] = Sampler(target, *of_rows, noise).moved()
+            self.x[rows] = _Sampler(target, *of_rows, noise).moved()
 
     def state(self) -> dict[str, Tensor]:
         """Returns the missing values, row by row."""

@@ -1,4 +1,4 @@
-r"""The training loss, an objective and the anchor that keeps its likelihood; optimizers.
+r"""The training loss, an objective beside its anchor; schedules and optimizers.
 
 .. math:: \mathcal{L}(x) = w_o \, \mathrm{objective}(x)
     + w_a \left( E(x) + \widehat{\log Z} \right)
@@ -12,9 +12,6 @@ without state. The evaluation is the density at the points whose energy the loss
 A schedule is a function of the progress in [0, 1]: the share of the steps, or of the seconds if
 time limits the training.
 """
-
-__all__ = ["Loss", "LossFunction", "LossModule", "Progress", "RecordedDensity", "Schedule",
-           "adamw", "balancing_weight", "constant", "cosine", "warmed"]  # fmt: skip
 
 import math
 from collections.abc import Callable, Iterable
@@ -61,10 +58,10 @@ class Progress(NamedTuple):
     share: float = 0.0
 
 
+#: From a density, data with shape (B, *event), a generator and the progress to (B,) losses
 LossFunction = Callable[
     [LogDensity, Tensor, Generator, Progress], tuple[Tensor, Evaluation | None]
 ]
-"""From a density, data with shape (B, *event), a generator and the progress to (B,) losses."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ def balancing_weight(objective: Objective) -> float:
     """Returns the weight that brings an objective to the size of an anchor beside it.
 
     Denoising score matching has the size D / σ². Other objectives have the size of the squared
-    score, which whitening makes D, and a heavy tail: 0.01 keeps the tail small beside the anchor.
+    score, which whitening makes D, and a heavy tail: 0.01 makes the tail small beside the anchor.
     """
     function = getattr(objective, "func", objective)
     if function is not dsm:
@@ -146,11 +143,11 @@ class LossModule(nn.Module):
     def forward(
         self, x: Tensor, context: Tensor | None, generator: Generator, progress: Progress
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns the losses of preprocessed rows, with shape (B,), and their latents."""
+        """Returns the losses of preprocessed rows, (B,), and the latents if the loss has any."""
         with fixed_weights(self.flow):
             loss, at = self.loss(self.flow(context), x, generator, progress)
-            latent = None if at is None or at.latent is None else at.latent.detach()[: len(x)]
-        return loss, latent
+            latent = None if at is None else vars(at).get("latent")
+        return loss, None if latent is None else latent.detach()[: len(x)]
 
 
 class RecordedDensity(LogDensity):
@@ -201,4 +198,21 @@ def adamw(
         for decayed, group in groups.items()
         if group
     ]
-    return torch.optim.AdamW(settings, lr=lr, fused=True)
+    return AdamW(settings, lr=lr, fused=True)
+
+
+def _undecorated(method: Callable[..., Any]) -> Callable[..., Any]:
+    return getattr(method, "__wrapped__", method)
+
+
+class AdamW(torch.optim.AdamW):
+    """Creates an AdamW that does not import PyTorch's compiler, which takes more than a second.
+
+    Its methods are PyTorch's own, without the decorators that switch the compiler off.
+    """
+
+    add_param_group = _undecorated(torch.optim.AdamW.add_param_group)
+    zero_grad = _undecorated(torch.optim.AdamW.zero_grad)
+    step = torch.no_grad()(_undecorated(torch.optim.AdamW.step))
+    state_dict = _undecorated(torch.optim.AdamW.state_dict)
+    load_state_dict = _undecorated(torch.optim.AdamW.load_state_dict)

@@ -13,35 +13,34 @@ r"""Treatment of the single columns of a table, fitted to training rows.
    * There are at most ``LEVELS`` (1000) values, and those that are not heavy have 5 rows each on
      average, or are no more than those that are: **levels**, with cells between neighbours.
    * Otherwise the column is **continuous**. If no value is negative, no sample is.
-   * For a flow with exact probabilities, categories and columns of at most ``FEW`` (100) values,
-     of 15 rows on average, have the cells k + [0, 1) of their levels. Steps 2 to 5 skip them.
+   * If a flow has exact probabilities, categories have the cells k + [0, 1) of their levels. So
+     have columns of at most ``FEW`` (100) values of 15 rows on average. Steps 2 to 5 skip both.
 
-2. **Atoms.** Heavy values of a grid or a continuous column that are more than ``SPIKE`` (5) times
-   as frequent as the median of its other values get inserted cells. The width is
-   such that an atom is about as dense as the mode of the other rows, were these normal:
-   w = √(2π) s P / P₀, with the share P of the atom, the share P₀ and the spread s of the other
-   rows. Beside an atom that is the smallest or the largest value, the tail of the others is
-   squeezed to this density, piece by piece, and the gap to ``GAP`` spreads: no sample is there.
-   :class:`~ebflow.bijections.Cells` then dequantizes grids, levels and atoms.
+2. **Atoms.** Heavy values of a grid or a continuous column get inserted cells, if they are more
+   than ``SPIKE`` (5) times as frequent as the median of its other values. The width makes an atom
+   about as dense as the mode of the other rows, if these were normal: w = √(2π) s P / P₀, with the
+   share P of the atom, the share P₀ and the spread s of the other rows. Beside a smallest or
+   largest value that is an atom, the tail of the others is squeezed to this density. The gap is
+   squeezed to ``GAP`` spreads: no sample is there. :class:`~ebflow.bijections.Cells` then
+   dequantizes grids, levels and atoms.
 3. **Bounds.** Known bounds are used. Columns of two values end at both, and a column ends at an
-   atom that is its smallest or largest value. Otherwise an end of the rows is a candidate, a
-   little beyond it, if 1 % of the rows lie in the last 2 % of the range. A positive column ends
+   atom that is its smallest or largest value. Otherwise a candidate lies a little beyond an
+   end of the rows, if 1 % of them lie in the last 2 % of the range. A positive column ends
    at 0. ``Bounded`` maps a column with bounds to the real line.
 4. **Tails.** Candidates are none, and Johnson's S_U through four quantiles, for each choice of
    them in ``QUANTILES`` and each choice of bounds. In columns with atoms, the quantiles are of all
    rows or of the other rows. The candidate with the best likelihood on every second row, fitted to
-   the others, is chosen. Each step must gain ``GAIN`` (0.01 nats). Columns of two values, and
-   tables of less than ``FEW_ROWS`` (100) rows, keep their tails.
-5. **Origin.** The lower bound, else the upper bound, else the median of a continuous column is
-   subtracted in float64, so that single precision resolves values far from zero.
+   the others, is chosen. Each step must gain ``GAIN`` (0.01 nats), and a bound also
+   what new rows beyond it cost, ``OUTSIDE`` / n. Columns of two values, and tables of less than
+   ``FEW_ROWS`` (100) rows, keep their tails.
+5. **Origin.** The lower bound of a continuous column, else the upper bound, else the median is
+   subtracted in float64. So single precision resolves values far from zero.
 
 Steps 3 and 4 use ``enough`` rows, at most 4,000, and steps 1 and 2 five times as many.
 
 Source of the quantiles: The Johnson System: Selection and Parameter Estimation (Slifker, Shapiro,
 1980), Technometrics 22.
 """
-
-__all__ = ["Bounds", "Marginals", "build", "enough", "fit", "gaussianized"]
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -63,6 +62,7 @@ ROWS, VALUES = 4_000, 2**20  # Most rows, and values in all, for bounds and tail
 DETECTION = 5  # Times as many rows for cells
 FEW_ROWS = 100  # Rows below which bounds and tails are not fitted: they would not gain
 GAIN = 0.01  # Nats per row that a step must gain, on rows that were not used in the fit
+OUTSIDE = 20.0  # Nats that a row beyond a fitted bound costs: about one of n new rows at each end
 
 # Distance from a bound of the point whose tangent scores it, over that of both bounds, or of the
 # median from the only one: any value outside then costs about 10 nats.
@@ -80,23 +80,15 @@ Bounds = Mapping[int, tuple[float | None, float | None]]
 
 @dataclass(frozen=True)
 class Marginals:
-    """The layers that treat the single columns.
+    """The layers that treat the single columns."""
 
-    Attributes:
-        layers: Cells, bounds and tails, those that are needed.
-        spec: The arguments of ``build``: sizes by the names of the layers.
-        columns: The cells of each column.
-        bounds: The bounds in use, in raw units.
-        tails: The columns whose tails change.
-        counts: The rows of each level of columns whose cells are left as the codes of levels;
-            other columns have none.
-    """
-
-    layers: list[Bijection]
-    spec: dict[str, list[int]]
-    columns: Sequence[ColumnCells]
-    bounds: dict[int, tuple[float, float]]
-    tails: list[int]
+    layers: list[Bijection]  #: Cells, bounds and tails, those that are needed
+    spec: dict[str, list[int]]  #: The arguments of ``build``: sizes by the names of the layers
+    columns: Sequence[ColumnCells]  #: The cells of each column
+    bounds: dict[int, tuple[float, float]]  #: The bounds in use, in raw units
+    tails: list[int]  #: The columns whose tails change
+    #: The rows of each level of columns whose cells are left as the codes of levels; other columns
+    #: have none
     counts: list[list[int]]
 
     def summary(self, names: Sequence[str]) -> dict[str, Any]:
@@ -140,7 +132,7 @@ def fit(
     Raises:
         BadInput: if a value lies outside the bounds of its column.
     """
-    rows = enough(x.shape[1])
+    rows, count = enough(x.shape[1]), len(x)
     x = x[: DETECTION * rows].double().cpu()
     extremes = torch.stack((x.amin(0), x.amax(0)) if ends is None else ends).double().cpu()
     codes = {k: (0, size - 1) for k, size in enumerate(categories or ()) if size}
@@ -161,17 +153,20 @@ def fit(
     choice = torch.zeros_like(binary, dtype=torch.long)
     if tails and len(x) >= FEW_ROWS:
         free &= torch.tensor([k not in certain for k in range(len(columns))]) & ~binary
-        ends, choice = _chosen(samples, _options(samples[-1], extent, ends, free), binary)
+        ends, choice = _chosen(samples, _options(samples[-1], extent, ends, free), binary, count)
     raw = torch.where(known.isfinite(), known, ends - extent + extremes)
     raw[0] = cells.least.where(zero.isfinite() & (ends[0] == zero), raw[0])  # exactly 0
     moved, offset = _moved(columns, cells, raw)
     moved.bound(*known)
     ends -= offset
     samples = [y - offset for y in samples]
-    layers = {"cells": moved, **_layers(samples, ends, choice)}
-    if "tails" in layers:
-        layers["tails"].xi[as_is], layers["tails"].lam[as_is] = 0.0, 1.0
-    bounded = ends.isfinite().any(0)
+    layers, bounded = {"cells": moved}, ends.isfinite().any(0)
+    if bounded.any():
+        layers["bounds"] = _bounded(samples[-1], ends)
+        samples = [layers["bounds"](y) for y in samples]
+    if choice.any():
+        layers["tails"] = johnson = _johnson(samples, choice)
+        johnson.xi[as_is], johnson.lam[as_is] = 0.0, 1.0
     return Marginals(
         layers=list(layers.values()),
         spec={name: getattr(layer, "spec", []) for name, layer in layers.items()},
@@ -208,7 +203,7 @@ def gaussianized(y: Tensor) -> list[Bijection]:
     y = y.double()
     infinity = torch.full_like(y[0], torch.inf)
     free = torch.stack([-infinity, infinity])
-    _, choice = _chosen([y], [free], torch.zeros(y.shape[1], dtype=torch.bool))
+    _, choice = _chosen([y], [free], torch.zeros(y.shape[1], dtype=torch.bool), len(y))
     return [_johnson([y], choice)] if choice.any() else []
 
 
@@ -327,13 +322,16 @@ def _options(y: Tensor, extent: Tensor, ends: Tensor, free: Tensor) -> list[Tens
 
 
 def _chosen(
-    samples: Sequence[Tensor], options: Sequence[Tensor], straight: Tensor
+    samples: Sequence[Tensor], options: Sequence[Tensor], straight: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Returns the bounds and the number of the tails, (D,), with the best held-out likelihood."""
+    """Returns the bounds and the number of the tails, (D,), with the best held-out likelihood.
+
+    ``count`` is the number of rows between the bounds.
+    """
     scores = torch.stack([_held_out(samples, ends) for ends in options])
-    steps = torch.tensor([0, 1, 1, 2])[: len(options), None] + torch.ones(scores.shape[:2])
-    steps[:, 0] -= 1
-    scores = scores - GAIN * steps.unsqueeze(2)
+    ends = torch.tensor([0, 1, 1, 2])[: len(options), None, None]
+    scores = scores - (GAIN + OUTSIDE / count) * ends
+    scores[:, 1:] -= GAIN
     scores[:, 1:] = scores[:, 1:].where(~straight, -torch.inf)
     best = scores.where(scores.isfinite(), -torch.inf).flatten(0, 1).argmax(0)
     option, choice = best // scores.shape[1], best % scores.shape[1]
@@ -402,14 +400,3 @@ def _spread(y: Tensor) -> Tensor:
     """Returns the quartiles' distance over 1.349: the standard deviation of a normal column."""
     first, third = torch.quantile(y, y.new_tensor([0.25, 0.75]), dim=0)
     return (third - first) / 1.349
-
-
-def _layers(samples: Sequence[Tensor], ends: Tensor, choice: Tensor) -> dict[str, Bijection]:
-    """Returns the maps of columns with bounds and tails."""
-    layers: dict[str, Bijection] = {}
-    if ends.isfinite().any():
-        layers["bounds"] = _bounded(samples[-1], ends)
-        samples = [layers["bounds"](y) for y in samples]
-    if choice.any():
-        layers["tails"] = _johnson(samples, choice)
-    return layers

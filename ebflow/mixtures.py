@@ -10,8 +10,6 @@ operations with full covariances, plus :math:`3 K D^3`, and :math:`N K (20 D + 1
 diagonal ones. The terms below :math:`D^2` stand for code that moves memory instead of multiplying.
 """
 
-__all__ = ["COMPONENTS", "fit_components", "fit_mixture", "preprocessed_rows", "regression"]
-
 import math
 import warnings
 from collections.abc import Sequence
@@ -51,7 +49,7 @@ def fit_mixture(
 ) -> GaussianMixture:
     """Returns the mixture of Gaussians that is best on validation rows, in float64.
 
-    Candidates beyond the budget are left out. One diagonal Gaussian is always fitted.
+    Candidates beyond the budget are not fitted. One diagonal Gaussian is always fitted.
 
     Cost: at most ``budget`` operations, and O(N D) memory.
 
@@ -59,7 +57,7 @@ def fit_mixture(
         x: Training rows with shape (N, D); a random choice of ``ROWS`` if there are more. They
             are standardized, so that the covariances' floor, 1e-6, is relative.
         validation: Validation rows with shape (M, D).
-        components: Numbers of Gaussians, in ascending order; those above N are left out.
+        components: Numbers of Gaussians, in ascending order; those above N are ignored.
         contexts: The number of leading columns that are contexts. Mixtures have all columns, and
             the conditional density of the others judges them.
 

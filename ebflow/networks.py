@@ -7,9 +7,6 @@ derivative of ``leaky_relu`` and ``relu`` has one, and their second is zero almo
 Weights start uniform in ±1/√(fan-in), as in PyTorch, but from a generator that the caller passes.
 """
 
-__all__ = ["ACTIVATIONS", "FEATURES", "SHARPNESS", "Interleaved", "Levels", "Swish", "ZeroConv2d",
-           "convnet", "perceptron", "started", "waves"]  # fmt: skip
-
 import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate

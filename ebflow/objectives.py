@@ -41,17 +41,14 @@ another.
     torch.Size([60])
 """
 
-__all__ = ["DIRECTIONS", "ESTIMATORS", "OBJECTIVES", "Objective", "draw_directions", "dsm",
-           "fd_ssm", "full_products", "lazy_ml", "ml", "relative_ml", "sml", "ssm", "ssm_vr",
-           "taylor", "taylor_cv", "taylor_sm"]  # fmt: skip
-
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from .anchor import Anchor
-from .density import LogDensity, sum_event
+from .bijections.base import sum_event
+from .density import LogDensity
 from .distribution import FlowDistribution
 from .randomness import Generator, normal, rademacher
 
@@ -110,8 +107,8 @@ def full_products(x: Tensor) -> None:
         )
 
 
+#: From a density, data with shape (B, *event) and ``generator`` to (B,) losses in nats
 Objective = Callable[..., Tensor]
-"""From a density, data with shape (B, *event) and ``generator`` to (B,) losses in nats."""
 
 
 def ml(density: FlowDistribution, x: Tensor, *, generator: Generator) -> Tensor:

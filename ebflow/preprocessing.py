@@ -7,14 +7,14 @@ weighs every direction alike. With the mean m of the training rows, standard dev
 
 * ``standardize``: :math:`y = S^{-1} (x - m)`;
 * ``whiten``: :math:`y = R^{-1/2} S^{-1} (x - m)`, which does not depend on the features' units;
-* ``cholesky``: :math:`y = L^{-1} S^{-1} (x - m)` with :math:`R = L L^\top`, which keeps the order
-  of features for autoregressive layers: :math:`y_i` depends on :math:`x_1 \dots x_i`;
+* ``cholesky``: :math:`y = L^{-1} S^{-1} (x - m)` with :math:`R = L L^\top`, which preserves the
+  order of features for autoregressive layers: :math:`y_i` depends on :math:`x_1 \dots x_i`;
 * ``auto``: ``cholesky`` if features nearly depend on others (R has an eigenvalue below
   ``DEPENDENT``), else ``standardize``.
 
 ρ is fixed, or the one of ``SHRINKAGES`` whose Gaussian, fitted to four fifths of the rows, has the
 largest likelihood on the last fifth. That takes one eigendecomposition, as all ρ share the
-eigenvectors of R. A ρ that leaves an eigenvalue too small for the dtype of the flow is left out.
+eigenvectors of R. A ρ that leaves an eigenvalue too small for the dtype of the flow is omitted.
 
 Integers of ``levels`` values are dequantized and mapped to the real line by logit(x) / ``scale``,
 at a distance of ``margin`` from 0 and 1. The logit continues as its tangents at the ends of their
@@ -24,8 +24,6 @@ range, so that data with added noise have a density. So the density has some mas
 The columns of tables are first treated by ``marginals``. After whitening, ``gaussianize`` maps
 each direction with heavy tails to a normal one.
 """
-
-__all__ = ["MANY", "Preprocessing", "SingularCovariance", "build", "density", "fit", "transformed"]
 
 import copy
 import json
@@ -44,7 +42,7 @@ from .errors import BadInput
 from .files import load_tensors, save_tensors
 from .flow import Flow
 from .randomness import RowGenerator
-from .recipes import BUDGET
+from .recipes import BUDGET, MANY_COLUMNS
 from .tables.batches import Split
 from .tables.column import COARSEST
 from .tables.rows import sampled
@@ -54,7 +52,6 @@ DEPENDENT = 1e-3  # The least eigenvalue of correlations below which ``auto`` wh
 SHRINKAGES = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5,
               0.7, 0.85, 0.95, 1.0)  # fmt: skip
 HELD = 5  # One row of so many is held out to choose the shrinkage
-MANY = 20  # Columns from which on rows decide whether tails are fitted
 BATCH = 1024  # Rows at a time
 MOMENTS = 1 << 18  # Rows of means and covariances, or 1000 D
 RESOLVED = 100  # Units of rounding that make 1 % of a standard deviation in a whitened direction
@@ -66,19 +63,14 @@ class SingularCovariance(BadInput):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Bijections from raw data to the input of a flow.
-
-    Attributes:
-        spec: The argument of ``build``.
-        columns: The treatment of a table's columns, if it was just fitted.
-        shrinkage: ρ of the whitening, if it was just fitted.
-        base: A base that was fitted to preprocessed rows, for a flow that starts as it.
-    """
+    """Bijections from raw data to the input of a flow."""
 
     layers: list[Bijection]
-    spec: dict[str, Any]
+    spec: dict[str, Any]  #: The argument of ``build``
+    #: The treatment of a table's columns, if it was just fitted
     columns: marginals.Marginals | None = None
-    shrinkage: float | None = None
+    shrinkage: float | None = None  #: ρ of the whitening, if it was just fitted
+    #: A base that was fitted to preprocessed rows, for a flow that starts as it
     base: bases.Base | None = None
 
     def __iter__(self) -> Iterator[Bijection]:
@@ -86,7 +78,9 @@ class Preprocessing:
 
     @property
     def architecture_options(self) -> dict[str, Any]:
-        """The categories of the data, as options of an architecture that models them exactly."""
+        """The levels of the data, as options of an architecture that models them exactly."""
+        if pixels := self.spec.get("pixels"):
+            return {"values": len(pixels), "counts": pixels}
         counts = self.spec.get("counts") or []
         if not any(counts):
             return {}
@@ -123,6 +117,7 @@ def fit(
     grids: bool = False,
     tails: bool = False,
     exact: bool = False,
+    pixels: bool = False,
     bounds: marginals.Bounds | None = None,
     gaussianize: bool = False,
     names: Sequence[str] | None = None,
@@ -139,9 +134,12 @@ def fit(
             held-out likelihood.
         grids: True to look for grids, levels and atoms in columns of reals.
         tails: True to fit bounds and tails of columns of reals. They bend linear dependences:
-            ``MANY`` columns go without them if a Gaussian then predicts training rows better.
+            ``MANY_COLUMNS`` columns go without them if a Gaussian then predicts training rows
+            better.
         exact: True for a flow with exact categories: they stay codes, as do columns of reals of
             few values if ``grids`` is true.
+        pixels: True for a flow with exact probabilities of integers: they stay as they are,
+            whatever ``normalize`` is.
         bounds: Known bounds of columns of reals.
         gaussianize: True to map directions with heavy or skewed tails to normal ones at last.
         names: The names of features in messages; None: their numbers.
@@ -154,6 +152,9 @@ def fit(
     """
     arguments = dict(locals())
     _check_normalize(normalize)
+    if pixels and split.levels:
+        spec = {"width": split.width, "levels": split.levels, "normalize": "none"}
+        return Preprocessing([Dequantize(split.levels)], spec | {"pixels": _counts(split, seed)})
     columns = rows = rho = None
     if split.levels is None:
         most = marginals.DETECTION * marginals.enough(split.width)
@@ -185,16 +186,11 @@ def fit(
     last = _gaussianized(split, layers, seed) if gaussianize else []
     spec |= {"normalize": normalize, "gaussianized": bool(last), "counts": counts}
     chain = Preprocessing([*layers, *last], spec, columns, rho)
-    if not tails or split.width < MANY or split.levels is not None or any(counts):
+    if not tails or split.width < MANY_COLUMNS or split.levels is not None or any(counts):
         return chain
     plain = fit(**{**arguments, "tails": False})
-    return min(chain, plain, key=lambda one: -_gaussian_log_prob(one, split, seed))
-
-
-def _gaussian_log_prob(chain: Preprocessing, split: Split, seed: int) -> float:
-    """Returns the mean log-density of training rows if preprocessed ones are from N(0, I)."""
-    rows = split.some(marginals.enough(split.width), seed).x
-    return float(density(chain).log_prob(rows).mean())
+    some = split.some(marginals.enough(split.width), seed).x
+    return max(chain, plain, key=lambda one: float(density(one).log_prob(some).mean()))
 
 
 def build(spec: dict[str, Any]) -> Preprocessing:
@@ -241,10 +237,7 @@ def transformed(
 
 
 def _columns(
-    split: Split,
-    rows: Tensor,
-    normalize: str,
-    **options: Any,  # noqa: ANN401
+    split: Split, rows: Tensor, normalize: str, **options: object
 ) -> marginals.Marginals | None:
     """Returns the treatment of columns, by rows in random order; None if nothing asks for it."""
     categories = torch.tensor(split.categories) > 0
@@ -256,9 +249,17 @@ def _columns(
     return marginals.fit(rows, categories=split.categories, ends=(first, last), **options)
 
 
+def _counts(split: Split, seed: int) -> list[int]:
+    """Returns the number of elements of each level in some of the rows."""
+    values = split.some(marginals.enough(split.width), seed).x.flatten().long()
+    return torch.bincount(values, minlength=split.levels).tolist()
+
+
 def _elementwise(spec: Mapping[str, Any]) -> list[Bijection]:
     """Returns the layers before the normalization, those of columns as placeholders."""
-    width, levels, margin = spec["width"], spec["levels"], spec["margin"]
+    width, levels, margin = spec["width"], spec["levels"], spec.get("margin")
+    if spec.get("pixels"):
+        return [Dequantize(levels)]
     if levels is None:
         return marginals.build(spec["columns"], width)
     if margin is None:
@@ -315,8 +316,8 @@ def _regular(values: Tensor, dtype: torch.dtype) -> bool:
 def _chosen(kept: "_Moments", held: "_Moments", dtype: torch.dtype) -> float:
     """Returns the shrinkage whose Gaussian, fitted to ``kept`` rows, is likeliest on ``held``.
 
-    With eigenvectors v of the correlations R, it minimizes Σ log λ + vᵀ H v / λ, where
-    λ = (1 − ρ) vᵀ R v + ρ and H are the second moments of the held-out rows.
+    With eigenvectors v of the correlations R, it minimizes Σ log λ + vᵀ H v / λ. Here λ = (1 − ρ)
+    vᵀ R v + ρ, and H are the second moments of the held-out rows.
     """
     if not held.count:
         return SHRINKAGES[-1]
@@ -356,8 +357,8 @@ def _check_resolved(
 ) -> None:
     """Checks that rounding errors are small beside the distances of most values of a column.
 
-    The errors are those of rows that come back from the standardized layers after an offset of 1,
-    as coarse as the offsets of a flow's own layers.
+    The errors are those of rows that come back from the standardized layers after an offset of 1.
+    Offsets of a flow's own layers are as coarse.
     """
     flow = _flow(x.shape[1], [*layers, *_normalizer(moments, "standardize", None, dtype)])
     flow = flow.to(dtype)

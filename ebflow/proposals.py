@@ -22,8 +22,6 @@ Source: Randomization of Number Theoretic Methods for Multiple Integration (Cran
 1976), SIAM Journal on Numerical Analysis 13, for shifted points.
 """
 
-__all__ = ["Proposals", "has_missing", "hashed", "marginals"]
-
 import math
 from collections.abc import Callable
 from functools import cache, partial
@@ -164,12 +162,16 @@ def marginals(flow: Flow, x: Tensor, context: Tensor | None) -> tuple[Tensor, Te
         never, nothing = target.impossible(x).any(1), missing.all(1)
     log_p = log_p.masked_fill(never, -math.inf).masked_fill(nothing, 0.0).to(flow.dtype)
     error = error.masked_fill(never | nothing, 0.0).to(log_p)
+    return log_p, error
+
+
+def warn_of_poor(error: Tensor, incomplete: int) -> None:
+    """Warns of standard errors of estimates that are large, of so many incomplete rows."""
     if poor := int((error > POOR).sum()):
         warn(
-            f"log_prob: found standard errors above {POOR} in {poor} of {len(x)} rows with "
+            f"log_prob: found standard errors above {POOR} in {poor} of {incomplete} rows with "
             "missing values: their log p is poorly known; see log_prob_and_error"
         )
-    return log_p, error
 
 
 def _placed(target: Target, x: Tensor, points: range) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,5 @@
 """The detector as one of pyod's, which has the extra ``ebflow[pyod]``."""
 
-__all__ = ["FlowDetector"]
-
 from typing import Self
 
 import numpy as np

@@ -14,9 +14,6 @@ Hashes are by the finalizer of SplitMix64 (Fast Splittable Pseudorandom Number G
 Lea, Flood, 2014).
 """
 
-__all__ = ["ContentGenerator", "Generator", "RowGenerator", "generator", "noise", "normal",
-           "rademacher", "uniform"]  # fmt: skip
-
 import copy
 import hashlib
 import math
@@ -108,8 +105,8 @@ class ContentGenerator:
         return u.view(x.shape).to(like.dtype).clamp_(max=_below_one(like.dtype))
 
 
+#: A source of random numbers. Noise on rows may be of a ``ContentGenerator``, or a number.
 Generator = torch.Generator | RowGenerator | ContentGenerator | float
-"""A source of random numbers. Noise on rows may be of a ``ContentGenerator``, or a number."""
 
 
 def generator(seed: int, *path: str | int, device: str | torch.device = "cpu") -> torch.Generator:

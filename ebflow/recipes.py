@@ -6,23 +6,23 @@ baselines" of the site lists the recipes.
 This module needs no PyTorch, so that the command line can describe a training at once.
 """
 
-__all__ = ["BUDGET", "IMAGES", "LIKELIHOOD", "MOST_COLUMNS", "MOST_VALUES", "Recipe", "completed",
-           "recipe", "refresh_rule"]  # fmt: skip
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 MOST_COLUMNS = 64  # Columns of a table up to which its default flow is autoregressive
-MOST_VALUES = 1024  # Values of an image (C H W) up to which its default flow is convolutional
+MOST_VALUES = 1024  # Values of an image (C H W) up to which score matching is convolutional
+MOST_PIXELS = 16_384  # Values of an image of integers up to which each gets a probability
 LEAST_STEPS, LEAST_EPOCHS = 6000, 20  # Of a training that no time limit ends
 ENOUGH_ROWS = 10_000  # Rows from which on the learning rate is the largest
+FEW_COLUMNS = 12  # Columns up to which an autoregressive flow learns fastest, with three layers
 FEW_ROWS = 5_000  # Rows below which weights decay
+MANY_COLUMNS = 20  # Columns from which on tails are optional, and a mixture may be better
 BUDGET = 1 << 30  # Bytes of rows that are held in memory at most
 
 LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")  # Objectives that do not match scores
-IMAGES = ("convolutional", "glow")  # Architectures of images
+IMAGES = ("convolutional", "glow", "pixelcnn")  # Architectures of images
 
 # Options of architectures that the user leaves open.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -37,6 +37,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "dense": dict(architecture="dense"),
     "wide": dict(architecture="dense", options={"depth": 2}, base="mixture"),
     "images": dict(architecture="convolutional", batch_size=100),
+    "pixels": dict(architecture="pixelcnn", batch_size=16),
     "large": dict(architecture="dense", options={"depth": 1}, gaussianize=True, lr=1.5e-3,
                   warmup=0.02, batch_size=100),
 }  # fmt: skip
@@ -51,13 +52,15 @@ class Recipe:
     Attributes:
         base: The density of the latents: ``normal``, or ``mixture``, a mixture of Gaussians that
             is fitted behind the preprocessing first.
-        normalize, shrinkage, weight_decay, batch_size: As in ``ebflow.fit``. ``auto`` whitens
-            columns that nearly depend on others.
+        normalize: As in ``ebflow.fit``; ``auto`` whitens columns that nearly depend on others.
+        shrinkage: As in ``ebflow.fit``, like ``weight_decay`` and ``batch_size``.
         columns: True to fit grids, bounds and tails of real columns.
         gaussianize: True to transform heavy-tailed directions after the whitening.
         smoothing: The standard deviation of noise on preprocessed rows at the start.
         warmup: The share of the training in which the learning rate rises.
         steps: The number of steps: at least twenty epochs.
+        rival: The recipe of a second flow, which may be better for few rows or many columns;
+            empty: there is none.
     """
 
     name: str
@@ -74,6 +77,12 @@ class Recipe:
     warmup: float = 0.05
     batch_size: int = 128
     steps: int = 6000
+    rival: str = ""
+
+    @property
+    def exact_pixels(self) -> bool:
+        """True if the architecture has exact probabilities of integers."""
+        return self.architecture == "pixelcnn"
 
     @property
     def exact_categories(self) -> bool:
@@ -91,6 +100,7 @@ def recipe(
     objective: str = "lazy_ml",
     architecture: str | None = None,
     options: Mapping[str, Any] | None = None,
+    pixels: bool = True,
     name: str | None = None,
 ) -> Recipe:
     """Returns the default settings for data.
@@ -100,15 +110,23 @@ def recipe(
         levels: The number of integer levels; None: the data are real.
         context: The number of elements of a context.
         architecture: The architecture that the user asks for; None: the default one.
+        pixels: False if the flow cannot have exact probabilities of the levels of pixels.
         name: The name of the recipe; None: the one that suits the data.
     """
-    name = name or _name(tuple(shape), levels, context, categories, objective)
+    exact = pixels and architecture in (None, "pixelcnn") and levels is not None
+    chosen = name or architecture or options
+    name = name or _name(tuple(shape), levels, context, categories, objective, exact)
     size = math.prod(shape)
     settings = {**_of_architecture(RECIPES[name]["architecture"], size), **RECIPES[name]}
     if architecture is not None and architecture != settings["architecture"]:
         name, settings = architecture, _of_architecture(architecture, size)
     if settings["architecture"] == "autoregressive":
         settings |= _autoregressive(size, rows)
+    if settings["architecture"] == "pixelcnn" and rows < FEW_ROWS:
+        settings["weight_decay"] = 0.5
+    free = not (chosen or categories or context)
+    if free and name == "tabular" and (size >= MANY_COLUMNS or rows < FEW_ROWS):
+        settings["rival"] = "wide"
     settings["options"] = completed(
         settings["architecture"], {**settings.get("options", {}), **(options or {})}
     )
@@ -145,22 +163,31 @@ def refresh_rule(*, convolutions: bool) -> dict[str, float]:
 
 
 def _name(
-    shape: tuple[int, ...], levels: int | None, context: int, categories: bool, objective: str
+    shape: tuple[int, ...],
+    levels: int | None,
+    context: int,
+    categories: bool,
+    objective: str,
+    pixels: bool,
 ) -> str:
     """Returns the name of the recipe for data."""
-    size = math.prod(shape)
+    size, likelihood = math.prod(shape), objective in LIKELIHOOD
+    if pixels and likelihood and len(shape) in (2, 3) and size <= MOST_PIXELS:
+        return "pixels"
     if len(shape) > 1 or levels is not None:
-        small = "images" if len(shape) > 1 else "dense"
+        small = "images" if len(shape) in (2, 3) else "dense"
         return small if size <= MOST_VALUES else "large"
     if not categories and (size > MOST_COLUMNS or (size == 1 and not context)):
         return "wide"
-    return "tabular" if objective in LIKELIHOOD else "dense"
+    return "tabular" if likelihood else "dense"
 
 
 def _of_architecture(architecture: str, size: int) -> dict[str, Any]:
     """Returns the settings of an architecture, for rows of so many values."""
     if architecture == "convolutional":
         return {"architecture": architecture, "normalize": "standardize", "lr": 1e-2}
+    if architecture == "pixelcnn":
+        return {"architecture": architecture, "normalize": "none", "lr": 1.5e-2}
     lr = 2e-3 if size <= 256 else 1.5e-3 if size <= 1024 else 5e-4
     return {"architecture": architecture, "lr": lr}
 
@@ -168,14 +195,17 @@ def _of_architecture(architecture: str, size: int) -> dict[str, Any]:
 def _autoregressive(size: int, rows: int) -> dict[str, Any]:
     """Returns the settings of an autoregressive flow, by the numbers of columns and rows.
 
-    Few rows are over-fitted within a hundred steps at the rate that suits many: the rate falls
+    Few rows are over-fitted within a hundred steps at the rate that suits many. So the rate falls
     with the root of their number, the weights of the networks decay, and rows get noise at first.
+    It falls with the root of the number of columns, too. Steps of many columns take longer, so
+    they have two layers instead of three.
 
     Source: Noise Regularization for Conditional Density Estimation (Rothfuss et al., 2019),
     arXiv:1907.08982.
     """
     lr = (1e-2 if size > 1 else 5e-3) * min(1.0, math.sqrt(rows / ENOUGH_ROWS))
-    options = {} if size > 1 else {"bins": 16}
+    lr *= min(1.0, math.sqrt(FEW_COLUMNS / size))
+    options = {"bins": 16} if size == 1 else {"depth": 2} if size > FEW_COLUMNS else {}
     settings = {"options": options, "normalize": "auto", "lr": max(lr, 1e-3), "batch_size": 256}
     if rows < FEW_ROWS:
         settings |= {"weight_decay": 0.3, "smoothing": 1.5 * max(rows, 1) ** -0.25}

@@ -13,8 +13,6 @@ Source: Noise-Contrastive Estimation (Gutmann, Hyvärinen, 2010), AISTATS; Discr
 Sampling (Azadi, Olsson, Darrell, Goodfellow, Odena, 2019), arXiv:1810.06758.
 """
 
-__all__ = ["LEAST", "Refined", "refine"]
-
 import math
 from dataclasses import dataclass
 
@@ -30,8 +28,7 @@ from .randomness import generator as derive
 from .tables import ArrayLike
 from .target import rows_and_contexts
 
-LEAST = 50
-"""Rows of a refinement at least."""
+LEAST = 50  #: Rows of a refinement at least
 
 ROWS, SAMPLES, MOST = 50_000, 10, 200_000  # Most rows, samples for each, and in all
 INCOMPLETE = 3_000  # Most rows with missing values; complete ones are dropped in proportion
@@ -116,7 +113,9 @@ def refine(flow: Flow, x: ArrayLike, *, seed: int = 0) -> Refined:
     rows = rows[torch.randperm(len(rows), generator=derive(seed, "rows"))[:ROWS]]
     rows = rows[rows.isnan().any(1).cumsum(0) <= INCOMPLETE]
     noise = derive(seed, "refinement", device=flow.device)
-    rows = impute(flow, rows, generator=noise, samples=1).samples[:, 0]
+    completed = impute(flow, rows, generator=noise, samples=1)
+    completed.check()
+    rows = completed.samples[:, 0]
     count = min(SAMPLES * len(rows), MOST)
     others, fresh = (flow().sample_tensor(count, generator=noise) for _ in range(2))
     sizes = enumerate(flow.columns.sizes if flow.columns else ())

@@ -5,8 +5,6 @@ distributions are computed there (``proposals``, ``conditionals``): columns are 
 and unbounded but for known bounds. An observed value on a grid is a cell, an interval of z.
 """
 
-__all__ = ["COMPONENTS", "SAMPLES", "VALUES", "Target", "mixture_of", "rows_and_contexts"]
-
 from functools import cached_property
 from itertools import chain, takewhile
 from weakref import WeakKeyDictionary
@@ -221,7 +219,7 @@ class Target:
         """Returns the mixture given the observed elements of rows (N, R, D).
 
         Each R rows have the same missing elements (N, D) and contexts (N, C). The column
-        ``without`` is left out of the mixture and of the result.
+        ``without`` is no part of the mixture and of the result.
         """
         rows, count = self._with_contexts(y, context), self.rest.context
         missing = torch.cat([missing.new_zeros(len(y), count), missing], 1)

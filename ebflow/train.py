@@ -5,8 +5,6 @@ Batches, noise and probes are functions of (seed, step), so that a call gives th
 resumes from its checkpoint.
 """
 
-__all__ = ["RELIEF", "State", "Trainer"]
-
 import copy
 import math
 import time
@@ -25,7 +23,7 @@ from .errors import NonFinite
 from .evaluation import Likelihood, Validation, diagnose, evaluate, latent_statistics, log_probs
 from .flow import Flow
 from .history import Event
-from .imputation import Filling
+from .imputation import TrainingImputer
 from .loss import LossFunction, LossModule, Progress, Schedule, cosine
 from .randomness import RowGenerator, normal
 from .tables.batches import Batch, Split
@@ -33,9 +31,10 @@ from .tables.completion import Completed
 from .tables.rows import sampled
 
 EARLY = 16  # Steps before the first validation of few rows; the next ones: 32, 64, …
-WORRY = 3  # Validations without improvement after which an event says why
+WORRY = 3  # Validations without improvement after which an event has the reason
 ROWS = 1000  # Rows at a time in a validation
-VALIDATED = 10_000  # Most rows of a validation: it takes a tenth of 250 steps of 256 rows
+VALIDATED = 10_000  # Most rows of a validation
+BATCHES, FEW = 40, 500  # Most batches of a validation of more rows: a tenth of 250 steps
 SOME = 250  # Validation rows whose latents, and training rows whose likelihood, are reported
 RELIEF = 0.25  # Factor of the learning rate after a training became non-finite
 CERTAIN = 2.0  # Standard errors, of paired differences, by which the best must beat the start
@@ -81,9 +80,9 @@ class Trainer:
             epoch, there are others at steps 16, 32, 64, …: few rows are over-fitted soon.
         patience: Validations of that interval without improvement before training stops; None:
             no limit.
-        retry: True if a training that becomes non-finite resumes from its best validation, once,
-            with a quarter of the learning rate and other noise, and ends there if it becomes
-            non-finite again; otherwise it raises.
+        retry: True if a training that becomes non-finite resumes once from its best validation,
+            with a quarter of the learning rate and other noise. If it becomes non-finite again,
+            it ends there. False: it raises.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class Trainer:
         self.rates = [group["lr"] for group in groups]
         split = dataset.split("train")
         filled = {"batch_size": batch_size, "seed": seed, "device": self.device}
-        self.filling = Filling(split, **filled) if isinstance(split, Completed) else None
+        self.imputer = TrainingImputer(split, **filled) if isinstance(split, Completed) else None
         self.state, self.window = State(), list[Tensor]()
         self.best: Any = None
         self.started = time.perf_counter()
@@ -138,15 +137,16 @@ class Trainer:
         return self.state.step
 
     @property
-    def parts(self) -> dict[str, Anchor | Filling]:
+    def parts(self) -> dict[str, Anchor | TrainingImputer]:
         """The parts of the training that have tensors of their own."""
-        parts = {"anchor": self.anchor, "missing": self.filling}
+        parts = {"anchor": self.anchor, "missing": self.imputer}
         return {name: part for name, part in parts.items() if part is not None}
 
     @cached_property
     def held_out(self) -> Split:
-        """The rows of each validation: all, or ``VALIDATED`` random ones, equal for all seeds."""
-        return sampled(self.dataset.split("validation"), VALIDATED, 0, "validation")
+        """The rows of each validation: all, or random ones, equal for all seeds."""
+        most = min(VALIDATED, max(FEW, BATCHES * self.batch_size))
+        return sampled(self.dataset.split("validation"), most, 0, "validation")
 
     @property
     def held_out_noise(self) -> RowGenerator | None:
@@ -166,7 +166,7 @@ class Trainer:
         return time.perf_counter() - self.started
 
     def run(self) -> Iterator[Event]:
-        """Yields events until training ends; ``state.verdict`` then says why it did.
+        """Yields events until training ends; ``state.verdict`` then has the reason.
 
         Raises:
             NonFinite: if a loss or a validation is not finite, naming the step; with
@@ -266,9 +266,9 @@ class Trainer:
 
     def fill(self) -> None:
         """Samples missing entries of training rows from the averaged weights, if it is time."""
-        if self.filling is not None and self.filling.due(self.step):
+        if self.imputer is not None and self.imputer.due(self.step):
             with self.located():
-                self.filling.redraw(self.averaged, self.step)
+                self.imputer.resample(self.averaged, self.step)
 
     def log(self) -> Event:
         """Returns the mean loss since the last log event, and the learning rate."""
@@ -391,7 +391,7 @@ class Trainer:
 
     def _trained_rows(self) -> Batch:
         """Returns some training rows, always the same, with their present imputations."""
-        if self._some is None or self.filling is not None:
+        if self._some is None or self.imputer is not None:
             self._some = self.dataset.split("train").some(SOME, self.seed).to(self.device)
         return self._some
 
@@ -435,7 +435,9 @@ class Trainer:
 
 
 def _is_real(flow: Flow) -> Tensor:
-    """Returns 1 for elements of preprocessed rows, 0 for categories with exact probabilities."""
+    """Returns 1 for elements of preprocessed rows, 0 for those with exact probabilities."""
     options = (flow.spec or {}).get("options", {})
+    if "values" in options:  # levels of pixels
+        return torch.zeros((), dtype=flow.dtype, device=flow.device)
     sizes = options.get("categories") or [0]
     return torch.tensor([float(not size) for size in sizes], dtype=flow.dtype, device=flow.device)

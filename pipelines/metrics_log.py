@@ -1,10 +1,10 @@
 """The rows that a training reports, their file, and the curve that stands after restarts.
 
-A row has ``kind`` (``log``, ``validate``, ``failure`` of workers, ``restart`` where a worker
-resumes, or ``resume`` where a training went back from a loss that was not finite), ``step``,
-``share`` (of the training that is done), ``time`` (seconds since 1970), ``metrics``, ``note``
-(a line for the user, mostly empty) and ``text`` (the progress, if step and NLL do not say it).
-All but the time are those of an :class:`~ebflow.history.Event`.
+A row has ``kind``, ``step``, ``share`` (of the training that is done) and ``time`` (seconds since
+1970). It also has ``metrics``, ``note`` (a line for the user, mostly empty) and ``text``, the
+progress, if step and NLL do not show it. Kinds are ``log``, ``validate``, ``failure`` of workers,
+``restart`` (a worker resumes), and ``resume`` (a training went back from a loss that was not
+finite). All but the time are those of an :class:`~ebflow.history.Event`.
 """
 
 import json

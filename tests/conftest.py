@@ -41,9 +41,9 @@ def reproducible():
 def pytest_collection_modifyitems(items):
     """Orders tests, and groups them for the processes of ``pytest -n``.
 
-    Whole systems, which take longest, come first. A file is one process's, with the fixtures that
-    it shares; so are all tests of the one run that several files look at, which are, with others
-    of whole systems, slow ones.
+    Whole systems, which take longest, come first. A process runs a whole file, with the fixtures
+    that it shares. One process also runs all tests of the one run that several files look at.
+    Tests of whole systems are slow ones.
     """
     items.sort(key=lambda item: not item.nodeid.startswith(("tests/pipelines", "tests/tuning")))
     for item in items:

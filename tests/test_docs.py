@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 MEASUREMENTS = sorted((ROOT / "docs" / "measurements").glob("*.md"))
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")]
 PAGES = [*TOP, *sorted((ROOT / "docs").rglob("*.md"))]
+# Builds a study that is not there, which ``test_new_study.py`` runs
 NEW = ROOT / "docs" / "howto" / "add-study.md"
-"""Builds a study that is not there, which ``test_new_study.py`` runs."""
 
 TEXT = "\n".join(page.read_text() for page in PAGES if "_build" not in page.parts and page != NEW)
 PATHS = sorted(set(re.findall(r"[`(]((?:docs|ebflow|pipelines|tuning|tests)/[\w./-]*)", TEXT)))
@@ -26,7 +26,7 @@ def commands():
     A command in running text may go on on the next line.
     """
     inline = (" ".join(text.split()) for text in re.findall(r"`(ebflow run [^`]+)`", TEXT))
-    typed = re.findall(r"^(ebflow run [^#\n]+)", TEXT, re.MULTILINE)
+    typed = re.findall(r"^(ebflow run [^#\n]+)", TEXT.replace("\\\n", ""), re.MULTILINE)
     words = [shlex.split(text) for text in (*inline, *typed)]
     return [w for w in words if not any(re.search(r"[A-Z]$|^\[|^--help$", word) for word in w)]
 

@@ -6,6 +6,8 @@ from typing import Annotated, Generic, TypeVar
 
 import tyro
 
+from ebflow.errors import BadInput
+from pipelines.cli.parsing import parsed
 from pipelines.cli.run import Overrides, RecipeOptions, Request, from_recipe, option_types
 from pipelines.config import recipes
 from pipelines.config.files import checked
@@ -13,7 +15,7 @@ from tuning.config import SearchConfig, TuneConfig
 
 Searched = TypeVar("Searched")
 
-ONE_THREAD = {"train": {"threads": 1}}
+ONE_FLOW = {"train": {"threads": 1}, "rival": None}  # Trials train one flow, with one thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +24,11 @@ class Tune(RecipeOptions[Overrides], Generic[Overrides, Searched]):
 
     The *default* is the configuration of `ebflow run density` with the same options; it is the
     first trial. Options that are not searched stay as they are there. A trial trains as long as
-    the default, with one thread unless --train.threads says otherwise; Ray Tune stops it early if
-    it falls behind the others. The best trials and the default are then trained again with
-    several seeds. The lowest mean NLL on rows that no trial saw decides the winner, and the test
-    rows compare it with the default. `best.yaml` is for `ebflow run density --config`. After an
-    interruption the same command resumes the search.
+    the default, with one thread unless --train.threads is set; Ray Tune stops it early if it falls
+    behind the others. The best trials and the default are then trained again with several seeds.
+    The lowest mean NLL on rows that no trial saw decides the winner, and the test rows compare it
+    with the default. `best.yaml` is for `ebflow run density --config`. After an interruption the
+    same command resumes the search.
     """
 
     search: Annotated[Searched, tyro.conf.arg(name="")]
@@ -37,13 +39,16 @@ def parse_tune(words: Sequence[str]) -> tuple[Tune, TuneConfig]:
 
     Raises:
         BadInput: Naming the option or key, what was found, and what was expected.
-        SystemExit: After ``--help``, or an option that tyro cannot parse.
+        SystemExit: After ``--help``.
     """
-    defaults = recipes.digits().changed(**ONE_THREAD)
+    defaults = recipes.digits().changed(**ONE_FLOW)
     kind = Tune[option_types(defaults), option_types(SearchConfig())]
-    options = tyro.cli(kind, prog="ebflow tune density", args=words)
-    base, recipe = from_recipe(options, **ONE_THREAD)
-    config = TuneConfig(search=checked(SearchConfig, options.search), base=base)
+    options = parsed(kind, "ebflow tune density", words)
+    base, recipe = from_recipe(options, **ONE_FLOW)
+    if rival := options.overrides.get("rival"):
+        raise BadInput(option="--rival", found=rival, expected="none in a search")
+    search = checked(SearchConfig, options.search)
+    config = TuneConfig(search=search, base=base.changed(rival=None))
     return replace(options, recipe=recipe), config
 
 

@@ -86,17 +86,12 @@ def best_config(base: DensityConfig, winner: Outcome) -> DensityConfig:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict of a search.
+    """The verdict of a search."""
 
-    Attributes:
-        winner: The trial with the lowest mean NLL of the selection rows.
-        line: The comparison with the default, in words.
-        gain: Mean difference of the NLLs of the test rows, default minus winner, in nats; None if
-            the default won or diverged.
-    """
-
-    winner: int
-    line: str
+    winner: int  #: The trial with the lowest mean NLL of the selection rows
+    line: str  #: The comparison with the default, in words
+    #: Mean difference of the NLLs of the test rows, default minus winner, in nats; None if the
+    #: default won or diverged
     gain: Interval | None = None
 
 

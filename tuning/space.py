@@ -82,6 +82,7 @@ OPTIONS: Mapping[str, Mapping[str, tuple[int, int] | list[Any]]] = {
     "dense": {"depth": (1, 6), "activation": [*ACTIVATIONS]},
     "convolutional": {"depth": (1, 3), "kernel_size": [3, 5, 7], "activation": [*ACTIVATIONS]},
     "glow": {"depth": (2, 8), "hidden": (32, 128), "activation": ["leaky_relu", "swish"]},
+    "pixelcnn": {"depth": (2, 8), "hidden": (16, 64)},
     "coupling": {
         "depth": (2, 12),
         "hidden": (16, 128),
@@ -103,8 +104,10 @@ OBJECTIVE_OPTIONS = {"epsilon": (0.01, 1.0), "step": (0.003, 0.3), "slices": (1,
 def _architecture(suggest: Suggest) -> None:
     own = suggest.training.model
     suited = COLUMNS if suggest.training.preprocess.logit is None else IMAGES
-    name = suggest.pick("model.architecture", own.architecture, *suited)
-    suggest.choice("model.base", "normal", "mixture")
+    pixels = own.architecture == "pixelcnn"  # which has another preprocessing than the others
+    name = suggest.pick("model.architecture", own.architecture, *(() if pixels else suited))
+    if not pixels:
+        suggest.choice("model.base", "normal", "mixture")
     model = suggest.training.model
     if name != own.architecture:
         model = MODELS[name](base=model.base)
@@ -196,12 +199,14 @@ SUBJECTS: Mapping[Subject, Callable[[Suggest], None]] = {
     "optimization": _optimization,
     "preprocessing": _preprocessing,
 }
+WITHOUT_EFFECT = ("anchor", "stabilisation", "preprocessing")  # On probabilities of pixels
 
 
 def space(suggest: Suggest, search: SearchConfig) -> Training:
     """Returns the training that a trial proposes: the suggestion's own, with other options."""
     for name, subject in SUBJECTS.items():
-        if name in search.over:
+        pixels = suggest.training.model.architecture == "pixelcnn"
+        if name in search.over and not (pixels and name in WITHOUT_EFFECT):
             subject(suggest)
     return suggest.training
 

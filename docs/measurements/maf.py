@@ -54,7 +54,7 @@ def write(archive: Path, output: Path) -> Iterator[str]:
     """Writes the tables of the archive; yields a line about each.
 
     Raises:
-        BadInput: if the archive is damaged, lacks a file, or a table has another shape.
+        BadInput: if the archive is corrupt, lacks a file, or a table has another shape.
     """
     output.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=output) as folder:
@@ -64,7 +64,7 @@ def write(archive: Path, output: Path) -> Iterator[str]:
             try:
                 counts = _write(part, splits(Path(folder)), width)
             except ModuleNotFoundError as error:
-                yield f"{name}: left out, it needs the package {error.name}"
+                yield f"{name}: skipped, it needs the package {error.name}"
                 continue
             part.rename(path)
             rows = " + ".join(f"{count:,} {split}" for split, count in counts.items())
@@ -85,7 +85,7 @@ def extract(archive: Path, folder: Path) -> None:
     except FileNotFoundError:
         raise BadInput(file=archive, found="no file", expected="data.tar.gz") from None
     except (tarfile.TarError, EOFError) as error:
-        found = f"a damaged archive ({error})"
+        found = f"a corrupt archive ({error})"
         raise BadInput(file=archive, found=found, expected="that of Zenodo") from error
     if missing:
         found = f"no {', no '.join(sorted(missing))}"

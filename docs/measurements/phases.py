@@ -6,7 +6,7 @@ The *map* crosses activation, start, learning rate and objective on whitened dig
 are fewer and longer: scores alone, and exact likelihood of the published network. Each seed has
 its own split of the data, order of batches and noise; starts are the same for all seeds.
 
-The order parameter is the squared norm of the latents' mean, which is zero at the truth: half of
+The order parameter is the squared norm of the latents' mean, which is zero at the truth. Half of
 it, in nats, is the gain of moving the last offset alone. The bounds of all claims were fixed
 before the runs.
 """
@@ -298,7 +298,7 @@ def _squares(axis: Axes, networks: DataFrameGroupBy, norm: TwoSlopeNorm) -> mpl.
 
 
 PHASES = Experiment(
-    about="where training by scores alone loses mass, and what keeps it",
+    about="where training by scores alone loses mass, and what preserves it",
     legend="networks of two dense layers, by Adam under a cosine, batches of 100; lost: share of "
     "networks, over starts and rates, whose squared latent mean ends large and has risen; "
     "over Gauss: validation NLL of the best network at its best validation above the "

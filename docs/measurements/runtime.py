@@ -137,9 +137,10 @@ def _loss(label: str, anchor: Anchor) -> Loss:
 def step_flops(flow: Flow, label: str, batch: int, step: Step) -> float | None:
     """Does a step; returns its FLOP without element-wise work.
 
-    PyTorch counts matrix products and convolutions. For every dense layer of n coordinates this
-    adds LU (2/3 n³) of ``ml`` and ``sml``, the inverse for the gradient of ``ml`` (2 n³), and the
-    triangular solutions of ``sml`` (2 B n²). Returns None for convolutions by ``ml`` and ``sml``.
+    PyTorch counts matrix products and convolutions. This adds for every dense layer of n
+    coordinates: LU of ``ml`` and ``sml`` (2/3 n³), the inverse for the gradient of ``ml`` (2 n³),
+    and the triangular solutions of ``sml`` (2 B n²). Returns None for convolutions by ``ml`` and
+    ``sml``.
     """
     with FlopCounterMode(display=False) as counter:
         step()

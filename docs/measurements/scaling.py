@@ -1,5 +1,8 @@
 """Measures how seconds, memory and bytes grow; writes the tables of ``scaling.md`` and its figure.
 
+``rows`` are of a run, ``streams`` of commands on a trained flow. ``cells`` are of the plan of a
+study, ``trials`` of a search, and ``nodes`` of Ray's fake cluster.
+
 Run it on an idle machine, from the repository's root::
 
     python docs/measurements/scaling.py                                # 40 minutes on two cores
@@ -20,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +40,14 @@ MIB, INTERVAL_S = 2**20, 0.2
 CHUNK = 1 << 17  # Rows of the generator at a time
 SCORED = 20_000  # Rows whose scores are timed for the lower bound
 TASKS = 1000  # Tasks whose overhead in redun is timed
+IMPUTED = 0.01  # Rows whose values are imputed, as a share of those that are scored
 METHODS = 5  # Cells of the study for each seed
 
 QUICK = {"rows": [10_000, 100_000], "columns": [10], "cells": [10, 100], "trials": [10],
-         "seconds": 5}  # fmt: skip
+         "streams": [20_000, 200_000], "nodes": [1, 2], "seconds": 5}  # fmt: skip
 FULL = {"rows": [10_000, 100_000, 1_000_000, 10_000_000], "columns": [10, 100],
-        "cells": [10, 100, 1000, 3000], "trials": [10, 30, 100, 300], "seconds": 30}  # fmt: skip
+        "cells": [10, 100, 1000, 3000], "trials": [10, 30, 100, 300],
+        "streams": [200_000, 2_000_000], "nodes": [1, 2, 4], "seconds": 30}  # fmt: skip
 MOST_VALUES = 200_000_000  # Numbers of a file that the full version writes
 
 Result = dict[str, Any]
@@ -88,7 +94,7 @@ class Sampler:
         self.usage.cpu = sum(self.seconds.values())
 
 
-def ebflow(home: Path, *words: object) -> Usage:
+def ebflow(home: Path, *words: object, environment: Mapping[str, str] | None = None) -> Usage:
     """Runs a command with its store in a folder; returns what it used and printed."""
     command = [sys.executable, "-m", "pipelines.cli", *map(str, words)]
     print("ebflow", *words, flush=True)
@@ -96,7 +102,7 @@ def ebflow(home: Path, *words: object) -> Usage:
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=home,
         env={**os.environ, "EBFLOW_HOME": str(home / "store"), "OMP_NUM_THREADS": "1",
-             "PYTHONPATH": str(PAGE.parents[2])},
+             "PYTHONPATH": str(PAGE.parents[2]), **(environment or {})},
     )  # fmt: skip
     sampler = Sampler(process.pid)
     reader = threading.Thread(target=lambda: sampler.usage.lines.extend(process.stdout or ()))
@@ -221,12 +227,78 @@ def measure_trials(folder: Path, trials: int, steps: int = 200) -> Result:
     """Measures a search of small trials; the bound is the steps alone, on all cores."""
     home = emptied(folder / "trials")
     words = ["density", "--data.source", "breast-cancer", "--train.steps", steps]
-    ebflow(home, "run", *words, "--name", "one")
+    ebflow(home, "run", *words, "--name", "one", "--rival", "None")  # as a trial
     one = json.loads((home / "runs/density/one/summary.json").read_text())
     used = ebflow(home, "tune", *words, "--trials", trials, "--random", trials // 2, "--top", 1,
                   "--name", "search")  # fmt: skip
     bound = trials * one["time/train_s"] / CORES
     return {**used.numbers(), "busy": used.cpu / used.wall / CORES, "bound": bound}
+
+
+# Commands that read or write more rows than memory may hold
+
+# Words after the model and the file of rows, and the share of rows that the command gets.
+STREAMS = {
+    "score": (("score", "{model}", "{rows}", "--output", "{output}"), 1),
+    "score, two workers": (
+        ("score", "{model}", "{rows}", "--output", "{output}", "--workers", "2"), 1
+    ),
+    "sample": (("sample", "{model}", "--rows", "{count}", "--output", "{output}"), 1),
+    "impute": (
+        ("impute", "{model}", "{rows}", "--output", "{output}", "--samples", "1"), IMPUTED
+    ),
+}  # fmt: skip
+
+
+def measure_stream(folder: Path, rows: int, name: str) -> Result:
+    """Measures a command on a file of rows; ``impute`` gets a gap in each row."""
+    home, (words, share) = folder / "streams", STREAMS[name]
+    model, source = home / "runs/density/streams", home / "rows.parquet"
+    if not model.exists():
+        written(emptied(home) / "train.parquet", batches(20_000, 10))
+        ebflow(home, "run", "density", "--data.source", "train.parquet", "--train.max-seconds", 5,
+               "--name", "streams")  # fmt: skip
+    count = int(rows * share)
+    found = batches(count, 10)
+    written(source, map(with_gaps, found) if name == "impute" else found)
+    places = {"model": model, "rows": source, "output": home / "out.parquet", "count": count}
+    used = ebflow(home, *(word.format(**places) for word in words))
+    return {**used.numbers(), "rows": count, "each": 1e6 * used.cpu / count}
+
+
+def with_gaps(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Returns rows without their second value."""
+    return batch.set_column(1, "x1", pa.nulls(len(batch), batch["x1"].type))
+
+
+def stream_table(found: Mapping[str, Result]) -> str:
+    """Returns the memory and CPU time of the commands."""
+    lines = [["command", "rows", "seconds", "largest process (MiB)", "CPU µs a row"], ["---"] * 5]
+    for size, one in found.items():
+        columns = ("rows", "wall", "process", "each")
+        lines.append([size.split(":")[0], *(amount(one[name]) for name in columns)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+# Nodes of a cluster
+
+
+def measure_nodes(folder: Path, nodes: int) -> Result:
+    """Measures a study on nodes of one CPU each, which Ray fakes on this machine."""
+    from ray.cluster_utils import Cluster
+
+    home = emptied(folder / "nodes")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        for _ in range(nodes):
+            cluster.add_node(num_cpus=1)
+        used = ebflow(home, "run", "sample-complexity", "--scale", "smoke", environment={
+            "RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": "disabled",
+            "MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_TRACKING_URI": f"file://{home}/mlruns",
+        })  # fmt: skip
+    finally:
+        cluster.shutdown()
+    return used.numbers()
 
 
 # The page
@@ -266,12 +338,20 @@ def stage_table(found: Mapping[str, Result]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def node_table(found: Mapping[str, Result]) -> str:
+    """Returns the seconds of a study by nodes."""
+    lines = ["| nodes of one CPU | seconds |", "| --- | --- |"]
+    return "\n".join([*lines, *(f"| {n} | {amount(one['wall'])} |" for n, one in found.items())])
+
+
 def tables(results: Mapping[str, Mapping[str, Result]]) -> dict[str, str]:
     """Returns the tables of the page by their names in it."""
     rows = results.get("rows", {})
     return {
         "rows": table(["rows", "columns"], rows, {"store": "store / source"}),
         "stages": stage_table(rows),
+        "streams": stream_table(results.get("streams", {})),
+        "nodes": node_table(results.get("nodes", {})),
         "cells": table(["cells"], results.get("cells", {}), {"jobs": "jobs"}),
         "trials": table(["trials"], results.get("trials", {}), {"busy": "share of cores busy"}),
     }
@@ -281,6 +361,8 @@ def write_page(results: Mapping[str, Mapping[str, Result]]) -> None:
     """Puts the tables between their marks in the page."""
     text = PAGE.read_text()
     for name, content in tables(results).items():
+        if not results.get({"stages": "rows"}.get(name, name)):
+            continue  # the table of an earlier call stays
         before, mark, rest = text.partition(f"<!-- table {name} -->\n")
         text = f"{before}{mark}{content}\n{rest[rest.index('<!-- end -->') :]}"
     PAGE.write_text(text)
@@ -317,12 +399,16 @@ def draw(results: Mapping[str, Mapping[str, Result]]) -> None:
     figure.savefig(FIGURE)
 
 
+MEASURES = {"cells": measure_cells, "trials": measure_trials, "nodes": measure_nodes}
+KINDS = ("streams", *MEASURES)
+
+
 def arguments() -> argparse.Namespace:
     """Returns the options of the command line, with the sizes of the version for the others."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes: about 5 minutes")
-    parser.add_argument("--only", nargs="*", default=["rows", "cells", "trials"])
-    for name in ("rows", "columns", "cells", "trials"):
+    parser.add_argument("--only", nargs="*", default=["rows", *KINDS])
+    for name in ("rows", "columns", *KINDS):
         parser.add_argument(f"--{name}", nargs="*", type=int)
     parser.add_argument("--seconds", type=float, help="of a training")
     parser.add_argument("--folder", type=Path, default=Path("runs/scaling"))
@@ -342,7 +428,10 @@ def measurements(options: argparse.Namespace) -> Iterator[tuple[str, str, Callab
             if rows * columns <= MOST_VALUES or "rows" in options.given:
                 call = lambda n=rows, d=columns: measure_rows(folder, n, d, options.seconds)  # noqa: E731
                 yield "rows", f"{rows},{columns}", call
-    for kind, measure in (("cells", measure_cells), ("trials", measure_trials)):
+    for name, rows in product(STREAMS, options.streams if "streams" in options.only else ()):
+        call = lambda n=rows, what=name: measure_stream(folder, n, what)  # noqa: E731
+        yield "streams", f"{name}:{rows}", call
+    for kind, measure in MEASURES.items():
         for size in getattr(options, kind) if kind in options.only else ():
             yield kind, str(size), lambda n=size, call=measure: call(folder, n)
 
@@ -357,7 +446,8 @@ def main() -> None:
         results.setdefault(kind, {})[size] = measure()
         saved.write_text(json.dumps(results, indent=1))
         write_page(results)
-    draw(results)
+    if results["rows"]:
+        draw(results)
 
 
 if __name__ == "__main__":

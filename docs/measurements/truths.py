@@ -91,7 +91,7 @@ def _fitted(x: Tensor, count: int, factors: int | None) -> GaussianMixture:
 
 
 def _analysers(x: Tensor, components: int, factors: int) -> FactorMixture:
-    """Returns factor analysers fitted to rows; those with too few rows are left out."""
+    """Returns factor analysers fitted to rows; those with too few rows are dropped."""
     from sklearn.cluster import KMeans
 
     labels = torch.from_numpy(KMeans(components, random_state=0).fit_predict(x.numpy()))

@@ -7,8 +7,6 @@ r"""Measurements of a classifier's gradients as explanations, and of its logits 
 Source: Srinivas, Fleuret (2021), arXiv:2006.09128.
 """
 
-__all__ = ["density_ratio", "maximize", "perturbed_accuracies", "saliency"]
-
 import math
 from collections.abc import Sequence
 

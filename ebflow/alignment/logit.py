@@ -14,8 +14,6 @@ Source: Srinivas, Fleuret (2021), arXiv:2006.09128; Your Classifier is Secretly 
 Model and You Should Treat it Like One (Grathwohl et al., 2020), arXiv:1912.03263 (marginal).
 """
 
-__all__ = ["Classifier", "ClassLogit", "accuracy", "less_mean", "shifted", "stripes"]
-
 from collections.abc import Callable, Sequence
 
 import torch
@@ -23,8 +21,8 @@ from torch import Tensor
 
 from ..density import LogDensity
 
+#: A function from points (B, D) to logits (B, C), which does not mix examples
 Classifier = Callable[[Tensor], Tensor]
-"""A function from points (B, D) to logits (B, C), which does not mix examples."""
 
 ROWS = 1000  # Points at a time without gradients
 

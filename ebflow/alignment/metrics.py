@@ -21,9 +21,6 @@ Perceptually-Aligned Gradients? An Explanation via Off-Manifold Robustness (Srin
 Lakkaraju, 2023), arXiv:2305.19101.
 """
 
-__all__ = ["Gradients", "alignments", "another_point", "dsm", "fisher_ratio", "fisher_ratios",
-           "gradients", "invariants", "of_label"]  # fmt: skip
-
 from dataclasses import dataclass
 
 import torch
@@ -145,7 +142,7 @@ def invariants(
     """Returns the differences between two classifiers at labelled points with shape (B, D).
 
     ``posterior`` and ``loss`` are the largest changes of a posterior probability and of a
-    cross-entropy in nats, and ``same`` is the share of points with an unchanged prediction.
+    cross-entropy in nats. ``same`` is the share of points with an unchanged prediction.
     ``loss_gradient`` and ``logit_gradient`` are mean ‖change‖ over the mean norm, of the
     loss-gradient and of the true class's logit-gradient.
     """

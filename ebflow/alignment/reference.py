@@ -5,12 +5,10 @@ Of densities :math:`p_j(x) = p(x \mid j)` with priors :math:`\pi_j`,
 .. math:: S_j = \nabla \log p_j, \qquad r_j = \frac{\pi_j p_j}{\sum_k \pi_k p_k}, \qquad
     S = \nabla \log \sum_k \pi_k p_k = \sum_j r_j S_j.
 
-Similarity to a class-blind density says nothing about a classifier: the density's logarithm, added
+Similarity to a class-blind density does not judge a classifier: the density's logarithm, added
 to every logit, changes no prediction and every logit-gradient. ``pooled`` is the simplest
 class-blind density.
 """
-
-__all__ = ["Normalized", "Reference", "Scores", "pooled"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -31,11 +31,6 @@ Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Inte
 (Srinivas, Fleuret, 2021), arXiv:2006.09128, and its code (idiap/rethinking-saliency).
 """
 
-__all__ = ["REGULARIZERS", "anti_score_matching", "centred", "equivalent_strength",
-           "gradient_norm", "score_matching", "smallest_trace"]  # fmt: skip
-
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -46,14 +41,17 @@ from .logit import ClassLogit, less_mean
 
 
 def score_matching(
+    density: LogDensity,
+    x: Tensor,
     *,
+    generator: torch.Generator,
     estimator: str = "taylor_cv",
     directions: str = "rademacher",
     slices: int = 1,
     step: float = 0.03,
     stability: float = 1e-3,
     floor: float | None = None,
-) -> Objective:
+) -> Tensor:
     """Returns ½ ‖g‖² + h + μ h², with an estimate h of the trace.
 
     Arguments:
@@ -61,47 +59,35 @@ def score_matching(
         stability: μ.
         floor: The lower bound of h; None: no bound.
     """
-
-    def score(density: LogDensity, x: Tensor, *, generator: torch.Generator) -> Tensor:
-        u = draw_directions(directions, slices, x, generator)
-        gradient, traces = ESTIMATORS[estimator](density, x, u, step)
-        h = traces.mean(0) if floor is None else traces.mean(0).clamp(min=floor)
-        return _half_square(gradient) + h + stability * h.square()
-
-    return score
+    u = draw_directions(directions, slices, x, generator)
+    gradient, traces = ESTIMATORS[estimator](density, x, u, step)
+    h = traces.mean(0) if floor is None else traces.mean(0).clamp(min=floor)
+    return 0.5 * sum_event(gradient * gradient, x) + h + stability * h.square()
 
 
 def anti_score_matching(
+    density: LogDensity,
+    x: Tensor,
     *,
+    generator: torch.Generator,
     estimator: str = "taylor_cv",
     directions: str = "rademacher",
     slices: int = 1,
     step: float = 0.03,
     ceiling: float = 1000.0,
-) -> Objective:
+) -> Tensor:
     """Returns −min(h, τ) of every sample, without a gradient norm.
 
     Arguments as in ``score_matching``, and ``ceiling``: τ.
     """
-
-    def anti(density: LogDensity, x: Tensor, *, generator: torch.Generator) -> Tensor:
-        u = draw_directions(directions, slices, x, generator)
-        return -ESTIMATORS[estimator](density, x, u, step)[1].mean(0).clamp(max=ceiling)
-
-    return anti
+    u = draw_directions(directions, slices, x, generator)
+    return -ESTIMATORS[estimator](density, x, u, step)[1].mean(0).clamp(max=ceiling)
 
 
-def gradient_norm() -> Objective:
+def gradient_norm(density: LogDensity, x: Tensor, *, generator: torch.Generator) -> Tensor:
     """Returns ½ ‖g‖²; one backward pass, differentiated again."""
-
-    def gnorm(density: LogDensity, x: Tensor, *, generator: torch.Generator) -> Tensor:
-        return _half_square(density.score(x))
-
-    return gnorm
-
-
-def _half_square(gradient: Tensor) -> Tensor:
-    return 0.5 * sum_event(gradient * gradient, gradient)
+    gradient = density.score(x)
+    return 0.5 * sum_event(gradient * gradient, x)
 
 
 def centred(regularizer: Objective) -> Objective:
@@ -116,7 +102,7 @@ def centred(regularizer: Objective) -> Objective:
     return of_centred
 
 
-REGULARIZERS: dict[str, Callable[..., Objective]] = {
+REGULARIZERS: dict[str, Objective] = {
     "score": score_matching,
     "anti": anti_score_matching,
     "gnorm": gradient_norm,

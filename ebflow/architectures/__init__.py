@@ -1,21 +1,25 @@
 """Named flows, as functions of shape and depth.
 
 There are networks of dense matrices or convolutions with activations, of couplings (Glow among
-them), and of autoregressive layers. Each function has
+them), of autoregressive layers, and of pixels. Each function has
 
 * ``shape``, the shape of an event of D elements; couplings need two or more;
 * ``context``, the number of elements of a context; 0: no context;
 * ``base``, the density of latents; None: N(0, I);
-* ``generator``, the source of initial weights; None: seed 0, unless the function says otherwise;
+* ``generator``, the source of initial weights; None: seed 0, unless the function has another
+  default;
 * ``dtype``, the dtype of the parameters; None: torch's default.
 """
 
 __all__ = ["ACTIVATIONS", "ARCHITECTURES", "autoregressive", "convolutional", "coupling",
-           "dense", "glow"]  # fmt: skip
+           "dense", "glow", "pixelcnn"]  # fmt: skip
 
 from .couplings import coupling, glow
 from .linear import ACTIVATIONS, convolutional, dense
 from .masked import autoregressive
+from .pixels import pixelcnn
 
-ARCHITECTURES = {f.__name__: f for f in (autoregressive, convolutional, coupling, dense, glow)}
+ARCHITECTURES = {
+    f.__name__: f for f in (autoregressive, convolutional, coupling, dense, glow, pixelcnn)
+}
 """Architectures by name. ``ebflow.fit`` and ``ebflow.load`` know those that users add."""

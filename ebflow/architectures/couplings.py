@@ -1,7 +1,5 @@
 """Networks of couplings: for few dimensions, and Glow for images."""
 
-__all__ = ["coupling", "glow"]
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Networks of matrices or convolutions, with activations."""
 
-__all__ = ["ACTIVATIONS", "convolutional", "dense"]
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -51,7 +49,7 @@ def dense(
 
     Arguments:
         activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``.
-        residual, centred: As in ``SmoothLeakyReLU``; score matching alone keeps its mass with
+        residual, centred: As in ``SmoothLeakyReLU``; score matching alone loses less mass with
             ``centred``.
         generator: Source of the noise in initial weights; None: PyTorch's global state.
         noise: √D times the standard deviation of this noise.
@@ -91,8 +89,8 @@ def convolutional(
     A smooth leaky ReLU follows every convolution but the last. A context enters after each, by one
     affine map per channel. Every kernel starts as ``sign`` times the identity, negative in the
     paper, and every offset as ``bias``, a very small number in the paper. With C channels a
-    convolution has C² k² + C parameters, C four times as many in each block: 26,796 for MNIST,
-    (1, 28, 28), and 240,912 for CIFAR-10, (3, 32, 32), both with k = 7.
+    convolution has C² k² + C parameters; C grows four times in each block. With k = 7 these are
+    26,796 for MNIST, (1, 28, 28), and 240,912 for CIFAR-10, (3, 32, 32).
 
     Source: Chao et al. (2023), arXiv:2305.15267.
 

@@ -1,7 +1,5 @@
 """Networks of autoregressive layers."""
 
-__all__ = ["autoregressive"]
-
 import math
 from collections.abc import Sequence
 
@@ -49,7 +47,7 @@ def autoregressive(
         depth: The number of autoregressive layers; None: 3, or 1 for one element.
         hidden, blocks: As in ``bijections.Autoregressive``.
         bins: None: layers scale and shift; else splines on (−5, 5) of that many bins, C¹ only
-            (``bijections.univariate`` says what that means for ``ssm``).
+            (``bijections.univariate`` explains what that means for ``ssm``).
         mixing: The start of the dense layers: ``rotation`` or ``reversal``.
         categories: The number K of levels of each element that is one, whose levels are the
             intervals from 0 to K; 0 for other elements. Empty: there are none.

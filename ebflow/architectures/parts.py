@@ -1,7 +1,5 @@
 """Parts that architectures share: the first layer, couplings, contexts, and specifications."""
 
-__all__ = ["conditioned", "finished", "flattened", "halved", "mixing", "spectral"]
-
 import copy
 import math
 from collections.abc import Callable, Sequence

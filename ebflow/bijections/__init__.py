@@ -3,9 +3,9 @@
 __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Categorical", "Cells",
            "ColumnCells", "ConditionalAffine", "ConstantJacobian", "Convolution", "Coupling",
            "Dense", "Dequantize", "Dequantizer", "Elementwise", "JohnsonSU", "Knot",
-           "Linearization", "Logit", "MonotoneSpline", "Part", "Permutation", "Reshape",
-           "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze", "Univariate", "Weighted", "Wrap",
-           "random_rotation"]  # fmt: skip
+           "Linearization", "Logit", "MonotoneSpline", "Part", "Permutation", "PixelCNN",
+           "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze", "Univariate",
+           "Weighted", "Wrap", "random_rotation"]  # fmt: skip
 
 from .activations import Elementwise, SmoothLeakyReLU
 from .autoregressive import Autoregressive
@@ -18,6 +18,7 @@ from .convolution import Convolution, random_rotation
 from .coupling import Coupling
 from .learned import MonotoneSpline
 from .linear import Dense
+from .pixels import PixelCNN
 from .preprocessing import ActNorm, Affine, Dequantize, Dequantizer, Logit
 from .reshape import Part, Permutation, Reshape, Squeeze
 from .univariate import ScaleShift, Spline, Univariate

@@ -4,8 +4,6 @@ For :math:`y_i = f(x_i)` with :math:`f' > 0`, :math:`\psi = \sum_i \log f'(x_i)`
 :math:`f` and :math:`f', \; \psi' = (\log f')', \; \psi''`, so that :math:`f'' = f' \psi'`.
 """
 
-__all__ = ["Elementwise", "SmoothLeakyReLU", "root"]
-
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -78,8 +76,8 @@ class SmoothLeakyReLU(Elementwise):
     r"""Creates f(x) = α x + (1 − α) log(1 + eˣ), plus x if ``residual``.
 
     Slopes increase from α to 1, or from 1 + α to 2 with ``residual``; α is in (0, 1). With
-    ``centred`` it is (f(x) − f(0)) / f'(0), which passes through 0 with slope 1: data around 0
-    keep their mean and scale to first order, so the next layer need not undo a change.
+    ``centred`` it is (f(x) − f(0)) / f'(0), which passes through 0 with slope 1. So data around 0
+    have the same mean and scale to first order, and the next layer need not undo a change.
     """
 
     pixelwise = True

@@ -17,8 +17,6 @@ Murray, 2017), arXiv:1705.07057; Neural Spline Flows (Durkan, Bekasov, Murray, P
 arXiv:1906.04032, the source of the residual blocks.
 """
 
-__all__ = ["Autoregressive", "Conditioner", "Masked", "Steps"]
-
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -29,7 +27,7 @@ from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
 from ..networks import FEATURES, Levels, started
-from .base import Contextual
+from .base import Contextual, is_traced
 from .univariate import Univariate
 
 # Bound of an element as a conditioner sees it, so that the conditioner's values are finite.
@@ -79,7 +77,7 @@ class Masked(nn.Module):
     def forward(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
         """Returns W x + b for columns x; ``offset`` replaces b."""
         weight, offset = self.masked(), self.bias.unsqueeze(1) if offset is None else offset
-        whole = len(self.parts) == 1 or x.dtype == torch.float64 or _is_traced(x)
+        whole = len(self.parts) == 1 or x.dtype == torch.float64 or is_traced(x)
         if whole or torch.is_grad_enabled():
             return _product(offset, weight, x)
         y = x.new_empty(len(weight), x.shape[1])
@@ -93,12 +91,6 @@ def _product(offset: Tensor, weight: Tensor, x: Tensor) -> Tensor:
     if x.dtype == torch.float64:  # which has this property for rows only
         return torch.addmm(offset.mT, x.mT, weight.mT).mT
     return torch.addmm(offset, weight, x)
-
-
-def _is_traced(x: Tensor) -> bool:
-    """Returns True if a compiler, autocast or ``torch.func`` has to see every operation."""
-    transformed = torch._C._are_functorch_transforms_active()
-    return transformed or torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type)
 
 
 def _parameter(start: Tensor) -> nn.Parameter | nn.Buffer:

@@ -18,9 +18,6 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267.
 """
 
-__all__ = ["Bijection", "Conditioned", "ConstantJacobian", "ConstantLinearization", "Contextual",
-           "Linearization", "at_least_float32", "gradient", "products", "sum_event"]  # fmt: skip
-
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +32,12 @@ from torch import Tensor, nn
 def sum_event(t: Tensor, like: Tensor) -> Tensor:
     """Sums ``t`` over the event dimensions of ``like``, which has shape (B, *event)."""
     return t.sum(dim=tuple(range(1 - like.ndim, 0)))
+
+
+def is_traced(x: Tensor) -> bool:
+    """Returns True if a compiler, autocast or ``torch.func`` has to see every operation."""
+    transformed = torch._C._are_functorch_transforms_active()
+    return transformed or torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type)
 
 
 def at_least_float32(t: Tensor) -> Tensor:
@@ -107,9 +110,9 @@ class Bijection(nn.Module, ABC):
 
     Implementing a bijection:
 
-    * ``forward_and_log_det`` and ``inverse`` are enough; the score chain then uses autograd
-      for this layer alone (a backward pass for ``pullback``, two for ``tangent``, and one more
-      forward pass for ``curvature``);
+    * ``forward_and_log_det`` and ``inverse`` are enough. The score chain then uses autograd for
+      this layer alone: a backward pass for ``pullback``, two for ``tangent``, and one more forward
+      pass for ``curvature``;
     * ``linearize`` may be overridden by closed forms;
     * if it depends on a context, override ``condition``;
     * if it takes statistics from data, override ``initialize`` and ``initialized``;
@@ -117,8 +120,7 @@ class Bijection(nn.Module, ABC):
     """
 
     constant_jacobian = False
-    pixelwise = False
-    """True if one function of one variable acts on every element alone."""
+    pixelwise = False  #: True if one function of one variable acts on every element alone
 
     @property
     def initialized(self) -> bool:
@@ -154,6 +156,10 @@ class Bijection(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Returns y with shape (B, *event)."""
         return self.forward_and_log_det(x)[0]
+
+    def log_density(self, x: Tensor) -> Tensor | None:
+        """Returns the log-density (B,) over N(0, I), if the layer has it without latents."""
+        return None
 
     def linearize(self, x: Tensor) -> Linearization:
         """Returns this layer at points with shape (B, *event)."""

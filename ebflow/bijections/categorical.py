@@ -20,8 +20,6 @@ Source: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, M
 arXiv:1604.06737.
 """
 
-__all__ = ["Categorical"]
-
 import math
 from collections.abc import Callable, Sequence
 
@@ -77,11 +75,8 @@ class Categorical(Contextual):
         self.head = nn.Parameter(head.flatten(0, 1))
         padding = torch.arange(most) >= torch.tensor(self.sizes)[:, None]
         self.padding = nn.Buffer(padding, persistent=False)
-        self.bias = nn.Parameter(_start(self.sizes, counts))
+        self.bias = nn.Parameter(start(self.sizes, counts))
         self.unseen = nn.Buffer(torch.tensor(math.log(PRIOR / min(rows, MANY))))
-
-    def extra_repr(self) -> str:
-        return f"sizes={self.sizes}, context={self.context}"
 
     def log_probs(self, y: Tensor) -> Tensor:
         """Returns log p of all levels given those before, with shape (B, m, K), −∞ beyond a K."""
@@ -94,15 +89,15 @@ class Categorical(Contextual):
         real, y = x.tensor_split([x.shape[1] - self.count], 1)
         log_probs, codes = self.log_probs(y), self.levels.codes(y)
         with torch.no_grad():
-            u = _latents(log_probs, codes, y)
-        log_p = self._with_unseen(_of_levels(log_probs, codes), codes, y)
+            u = latents(log_probs, codes, y)
+        log_p = self._with_unseen(of_levels(log_probs, codes), codes, y)
         return torch.cat([real, u], 1), (log_p + (0.5 * u * u + NORMALIZER)).sum(1)
 
     def inverse(self, y: Tensor) -> Tensor:
         """Returns levels plus their places in [0, 1); m dependent steps."""
         real, u = y.tensor_split([y.shape[1] - self.count], 1)
         target = torch.special.ndtr(u.double())
-        levels = self._in_order(u, lambda i, logits: _inverted(logits, target[:, i : i + 1]).to(u))
+        levels = self._in_order(u, lambda i, logits: inverted(logits, target[:, i : i + 1]).to(u))
         return torch.cat([real, levels], 1)
 
     def log_levels(self, y: Tensor) -> Tensor:
@@ -130,7 +125,7 @@ class Categorical(Contextual):
             one = slice(i, i + 1)
             if not missing[:, one].any():
                 return y[:, one]
-            place = _inverted(logits, target[:, one]).to(y)
+            place = inverted(logits, target[:, one]).to(y)
             return torch.where(missing[:, one], place, y[:, one])
 
         return self._in_order(y, choose)
@@ -146,7 +141,7 @@ class Categorical(Contextual):
         return torch.cat(found, 1)
 
 
-def _start(sizes: Sequence[int], counts: Sequence[Sequence[float]] | None) -> Tensor:
+def start(sizes: Sequence[int], counts: Sequence[Sequence[float]] | None) -> Tensor:
     """Returns the logarithms of smoothed frequencies, with shape (m, K)."""
     bias = torch.zeros(len(sizes), max(sizes))
     for row, count in zip(bias, counts or (), strict=counts is not None):
@@ -155,22 +150,22 @@ def _start(sizes: Sequence[int], counts: Sequence[Sequence[float]] | None) -> Te
     return bias
 
 
-def _of_levels(values: Tensor, codes: Tensor) -> Tensor:
+def of_levels(values: Tensor, codes: Tensor) -> Tensor:
     """Returns those of values (B, m, K) that belong to levels (B, m)."""
     return values.gather(2, codes.unsqueeze(2)).squeeze(2)
 
 
-def _latents(log_probs: Tensor, codes: Tensor, y: Tensor) -> Tensor:
+def latents(log_probs: Tensor, codes: Tensor, y: Tensor) -> Tensor:
     """Returns u of places y in the cells of levels."""
     if torch.compiler.is_exporting():  # any u gives the same density, and graphs have no quantile
         return torch.zeros_like(y)
     p = log_probs.exp()
     below = torch.where(torch.arange(p.shape[2], device=p.device) < codes.unsqueeze(2), p, 0.0)
-    place = (below.sum(2) + (y - codes).clamp(0, 1) * _of_levels(p, codes)).double()
+    place = (below.sum(2) + (y - codes).clamp(0, 1) * of_levels(p, codes)).double()
     return torch.special.ndtri(place.clamp(EDGE, 1 - EDGE)).to(y)
 
 
-def _inverted(logits: Tensor, target: Tensor) -> Tensor:
+def inverted(logits: Tensor, target: Tensor) -> Tensor:
     """Returns level and place (B, 1) at which the probabilities sum to ``target``."""
     p = logits.double().softmax(1)
     ends = p.cumsum(1)

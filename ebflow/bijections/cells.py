@@ -17,8 +17,6 @@ probability over the width of the interval that the level has otherwise. Any oth
 column of exact levels has the cell [−1, 0), and beyond a known bound the cell [−2, −1).
 """
 
-__all__ = ["Cells", "ColumnCells", "Knot"]
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -153,7 +151,7 @@ class Cells(Dequantizer):
         return f"columns={len(self.origin)}, grids={grids}, with levels or atoms={special}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Cells":
-        """Moves the constants to another device, but keeps their dtype."""
+        """Moves the constants to another device, with the same dtype."""
 
         def moved(t: Tensor) -> Tensor:
             result = fn(t)

@@ -7,8 +7,6 @@ not. :math:`\psi` is a sum of D numbers and part of the energy, so the normalize
 on x nor on c.
 """
 
-__all__ = ["ConditionalAffine"]
-
 import math
 from functools import partial
 

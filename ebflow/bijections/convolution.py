@@ -24,8 +24,6 @@ Dhariwal, 2018), arXiv:1807.03039, for 1×1; Matrix Computations (Golub, Van Loa
 2013), §4.5, for strips.
 """
 
-__all__ = ["Convolution", "Elimination", "random_rotation"]
-
 import math
 
 import torch
@@ -36,7 +34,7 @@ from .weighted import LU, Weighted
 
 
 class Convolution(Weighted):
-    """Creates a convolution of events (C, H, W) that keeps their shape; costs are above.
+    """Creates a convolution of events (C, H, W) that preserves their shape; costs are above.
 
     Coordinates are pixels in reading order, with the channels of a pixel together. K has shape
     (C, C, k, k), k odd; b has shape (C,), or is None; ``size`` is (H, W).

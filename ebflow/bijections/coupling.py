@@ -8,10 +8,8 @@ parameters of an increasing function of every element of the second part:
 
 The inverse needs the inverse of f only. The score contains :math:`\partial h / \partial x_1`, so
 score matching differentiates h twice. If h has kinked activations (leaky ReLU), the score has
-jumps: ``bijections.univariate`` says which objectives miss them.
+jumps: ``bijections.univariate`` lists which objectives miss them.
 """
-
-__all__ = ["Coupling"]
 
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Learned activations of every element."""
 
-__all__ = ["MonotoneSpline"]
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -147,6 +145,7 @@ class _Cubic(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Gradients:  # noqa: ANN401
+        """Returns the gradients by x and by the table."""
         x, edge, index, table = ctx.saved_tensors
         x = x - edge
         p = [None, *(row.index_select(0, index).view(x.shape) for row in table[1:])]

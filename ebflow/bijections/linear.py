@@ -1,7 +1,5 @@
 """Dense layers of an arbitrary matrix."""
 
-__all__ = ["Dense"]
-
 from collections.abc import Callable
 from typing import Any
 

@@ -9,8 +9,6 @@ logit is
 Unlike in logit(m + k x), no digits cancel at either end.
 """
 
-__all__ = ["ActNorm", "Affine", "Dequantize", "Dequantizer", "Logit"]
-
 import math
 from abc import abstractmethod
 
@@ -31,11 +29,10 @@ class Dequantizer(Bijection):
     layer is the identity. Its inverse returns the discrete values.
     """
 
-    noisy = True
-    """True if some values get noise."""
+    noisy = True  #: True if some values get noise
 
+    #: The values of an element, or of a row, that samples can have
     support: constraints.Constraint = constraints.real
-    """The values of an element, or of a row, that samples can have."""
 
     def dequantize(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
         """Returns ``x`` with noise from ``generator``, in the dtype of ``like``."""
@@ -168,7 +165,7 @@ class Affine(ConstantJacobian):
     """The affine normalization of every element, y = (x − shift) · exp(log_scale).
 
     Shift and scale > 0 have shape (*event) or are broadcastable to it. They are parameters if
-    ``trainable``, buffers otherwise, of torch's default type unless ``dtype`` says otherwise.
+    ``trainable``, buffers otherwise, of torch's default type unless ``dtype`` is another one.
     """
 
     def __init__(
@@ -205,8 +202,7 @@ class Affine(ConstantJacobian):
     def linear(self, v: Tensor) -> Tensor:
         return v * self.log_scale.exp()
 
-    def transpose(self, s: Tensor) -> Tensor:
-        return self.linear(s)
+    transpose = linear
 
     def log_det(self) -> Tensor:
         count = math.prod(self.event_shape) // self.log_scale.numel()
@@ -217,7 +213,7 @@ class ActNorm(Affine):
     """A trainable affine layer of every channel, which starts by standardizing a batch.
 
     After ``initialize`` every channel of the batch has mean 0 and variance 1; a constant channel
-    keeps its scale. Before, the layer is the identity. Events have shape (C, *): a vector's
+    has the same scale. Before, the layer is the identity. Events have shape (C, *): a vector's
     elements are its channels.
 
     Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),

@@ -5,8 +5,6 @@ covers the whole latent, so elements that later layers skip need no prior of the
 layers stays flat, so that the normalizer includes every layer with a constant Jacobian.
 """
 
-__all__ = ["Part", "Permutation", "Reshape", "Squeeze"]
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -12,8 +12,6 @@ W may be parametrized. PyTorch computes a parametrization at every read, and its
 normalization changes W at every read during training, if not inside ``fixed_weights``.
 """
 
-__all__ = ["LU", "Weighted", "fixed_weights"]
-
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

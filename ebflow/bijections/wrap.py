@@ -1,7 +1,5 @@
 """Transforms of PyTorch and of zuko as bijections."""
 
-__all__ = ["Wrap"]
-
 from torch import Tensor, nn
 from torch.distributions import Transform
 
@@ -11,9 +9,9 @@ from .base import Contextual
 class Wrap(Contextual):
     """Creates a bijection of a ``torch.distributions.Transform``, or of a lazy one of zuko's.
 
-    The transform maps data towards the latent, as those of zuko's flows do, and keeps the shape of
-    events. A lazy transform is a module: called with a context, or None, it returns a transform.
-    Its parameters are trained with the flow.
+    The transform maps data towards the latent, as those of zuko's flows do, and preserves the
+    shape of events. A lazy transform is a module: called with a context, or None, it returns a
+    transform. Its parameters are trained with the flow.
 
     ``context`` is the number C of elements of the context of a lazy transform; 0: it has none.
     Checkpoints of flows with such layers load by ``ebflow.load(folder, into=flow)``.

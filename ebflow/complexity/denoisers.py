@@ -4,10 +4,8 @@ All E networks are one module: a layer is one batched matrix product. The score 
 :math:`s = (D - x)/\sigma^2`.
 
 Source: Elucidating the Design Space of Diffusion-Based Generative Models (Karras, Aittala, Aila,
-Laine, 2022), arXiv:2206.00364, for scales, weights of the loss and the input of the noise.
+Laine, 2022), arXiv:2206.00364. Scales, weights of the loss and the input of the noise are its.
 """
-
-__all__ = ["Ensemble", "PreconditionedDenoisers", "RectifiedDenoisers", "ResidualNetwork"]
 
 import math
 from abc import ABC, abstractmethod

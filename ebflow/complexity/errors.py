@@ -10,21 +10,16 @@ denoiser D has the score :math:`(D(x, \sigma) - x) / \sigma^2`, so
 :math:`\sigma e = \|\hat D - D\| / \sigma`.
 """
 
-__all__ = ["Denoiser", "denoising_errors", "l2", "measures", "over_levels", "quantile", "summary"]
-
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .instances import Stratified
+from .truths import Truth
 
-if TYPE_CHECKING:
-    from .truths import Truth
-
+#: From x with shape (N, D) and σ to the mean of x₀, with shape (..., N, D)
 Denoiser = Callable[[Tensor, float], Tensor]
-"""From x with shape (N, D) and σ to the mean of x₀, with shape (..., N, D)."""
 
 
 def l2(errors: Tensor, weights: Tensor) -> Tensor:
@@ -49,7 +44,7 @@ def quantile(errors: Tensor, weights: Tensor, delta: float) -> Tensor:
 @torch.no_grad()
 def denoising_errors(
     denoise: Denoiser,
-    truth: "Truth",
+    truth: Truth,
     sigma: float,
     *,
     deltas: Sequence[float] = (0.1,),

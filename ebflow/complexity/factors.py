@@ -13,8 +13,6 @@ sums of squares.
 Source: The EM Algorithm for Mixtures of Factor Analyzers (Ghahramani, Hinton, 1997).
 """
 
-__all__ = ["FactorMixture"]
-
 import torch
 from torch import Tensor, nn
 

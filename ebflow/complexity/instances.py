@@ -24,9 +24,6 @@ Source: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, P
 Xun, 2023), arXiv:2311.13745; its form of the far mode has τ = 0.
 """
 
-__all__ = ["HALF", "PLACES", "Score", "Stratified", "cumulative_losses", "erm", "far_class",
-           "far_mode", "stratified", "worst_eta"]  # fmt: skip
-
 import math
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -118,7 +115,7 @@ def erm(losses: Tensor, *, generator: torch.Generator) -> Tensor:
 def far_class(smooth: GaussianMixture) -> list[GaussianMixture]:
     """Returns 45 mixtures on the line, one of which is the smoothed truth: ``BULKS`` × ``PLACES``.
 
-    The far mode has its true weight, or is left out.
+    The far mode has its true weight, or does not exist.
     """
     found = []
     for bulk, place in product(BULKS, PLACES):

@@ -19,8 +19,6 @@ patches    256  16×16 patches of scikit-learn's two photographs     analysers o
 a random sixth of the rows.
 """
 
-__all__ = ["NAMES", "Truth", "load", "parts"]
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,8 +1,5 @@
 """Frames, arrays and lists as the events and contexts of a flow."""
 
-__all__ = ["as_context", "as_events", "as_tensor", "check_finite", "context_elements",
-           "context_of", "differing", "is_table"]  # fmt: skip
-
 import math
 from collections.abc import Mapping, Sequence
 
@@ -47,8 +44,8 @@ def as_events(
     hold all numbers.
 
     Raises:
-        ValueError: if the last dimensions of ``x`` are neither an event nor, without ambiguity,
-            as many elements (rows of an image, images of rows), or a number is too large.
+        ValueError: if a number is too large, or the last dimensions of ``x`` are neither an event
+            nor, without ambiguity, as many elements (rows of an image, images of rows).
     """
     event = tuple(event_shape)
     x = _shaped(x if isinstance(x, Tensor) else _numbers(x, columns, "x"), event)
@@ -124,7 +121,7 @@ def context_of(
 
 
 def as_context(context: ArrayLike | None, width: int, columns: Columns | None) -> Tensor | None:
-    """Returns contexts with shape (*batch, C); the last dimension may be left out if C = 1.
+    """Returns contexts with shape (*batch, C); the last dimension may be omitted if C = 1.
 
     A tensor has the C elements, ``width`` of the flow, of which those of a category are one-hot.
     An array, a frame, a dictionary or a value has the contexts' columns.
@@ -147,7 +144,7 @@ def as_context(context: ArrayLike | None, width: int, columns: Columns | None) -
 def context_elements(context: ArrayLike, columns: Columns | None) -> Tensor:
     """Returns the elements (*batch, C) of contexts, of which those of a category are one-hot."""
     numbers = _numbers(context, columns, "context")
-    return torch.from_numpy(columns.one_hot(numbers.numpy())) if columns else numbers
+    return torch.from_numpy(columns.one_hot(numbers.numpy(), context)) if columns else numbers
 
 
 def check_finite(x: Tensor | None, context: Tensor | None, columns: Columns | None) -> None:

@@ -2,12 +2,10 @@
 
 A split is a sequence of parts: the shards of a folder, or all rows in memory. An epoch of a
 shuffled stream is a sequence of windows, which are sets of parts in memory at the same time. The
-windows are permuted one after another. Batch k of the epoch has its rows k * size …
-(k + 1) * size, so windows before a starting point need not be read. The same rows in the same
-order give the same batches, in memory or on disk.
+windows are permuted one after another. Batch k of the epoch has its rows from k * size on.
+So windows before a starting point need not be read. The same rows in the same order give the same
+batches, in memory or on disk.
 """
-
-__all__ = ["Batch", "Split", "joined", "regrouped"]
 
 import math
 from abc import ABC, abstractmethod

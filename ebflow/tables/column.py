@@ -1,7 +1,5 @@
 """A column of a table: what it holds, how its values become numbers, and how they are restored."""
 
-__all__ = ["COARSEST", "MICROSECONDS", "NUMERAL", "SHOWN", "Column", "as_microseconds", "times_of"]
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +24,7 @@ DATES = "YYYY-MM-DD", "DD/MM/YYYY", "MM/DD/YYYY", "DD.MM.YYYY", "YYYY/MM/DD", ""
 
 TRUTH = {"true": "1", "false": "0"}  # Booleans as text
 COARSEST = 1e-3  # Largest error of values, as a share of the interval that half of them lie in
+NEXT_TO_0 = 1e-37  # Above the smallest float32, which samples at a bound of 0 are
 SHOWN = 6  # Terms of a formula and levels of a message that are printed at most
 
 
@@ -90,19 +89,25 @@ class Column:
         ``what`` and the number of the ``first`` row are for messages.
 
         Raises:
-            ValueError: if a value is neither a number nor a time where one is expected.
+            ValueError: if a value is neither a number nor a time where one is expected, or is
+                neither true nor false in a column of booleans.
         """
         if self.kind in ("category", "text"):
             codes = (np.nan if t is None else self.codes.get(t, self.size) for t in series.texts)
             return np.fromiter(codes, np.float64)
+        numbers = series.values
         if series.kind in ("category", "text"):
             texts = enumerate(series.texts, first)
-            return np.array([self._parsed(text, row, what) for row, text in texts], np.float64)
+            numbers = np.array([self._parsed(text, row, what) for row, text in texts], np.float64)
         if series.kind in ("time", "duration"):
             if self.kind != series.kind:
                 raise ValueError(f"{what}, column {self.name!r}: found times, expected numbers")
             return as_microseconds(series.values) / MICROSECONDS[self.scale]
-        return series.values
+        if self.kind == "boolean" and not self.dropped:
+            for row in np.flatnonzero(~np.isnan(numbers) & ~np.isin(numbers, (0, 1)))[:1]:
+                where = f"{what}, column {self.name!r}, row {first + row}"
+                raise ValueError(f"{where}: found {numbers[row]:g}, expected true or false")
+        return numbers
 
     def decode(self, numbers: np.ndarray, random: np.random.Generator) -> Series:
         """Returns the values of numbers with shape (N,), in the column's own type."""
@@ -206,7 +211,8 @@ class Column:
                 return _microseconds(_as_iso(text, self._order)) / MICROSECONDS[self.scale]
             return float(TRUTH.get(text.lower(), text))
         except ValueError:
-            expected = "a date or a time, as 2020-01-31" if self.kind == "time" else "a number"
+            time = f"a date or a time, as {self._order or 'hh:mm'} in the training rows"
+            expected = time if self.kind == "time" else "a number"
             expected += "; correct it, or leave the row out"
             where = f"{what}, column {self.name!r}, row {row}"
             raise ValueError(f"{where}: found {text[:60]!r}, expected {expected}") from None
@@ -259,6 +265,8 @@ class Column:
             series = self.decode(np.array([number]), np.random.default_rng(0))
             value = str(series.objects[0])
             return value.removesuffix(".000000").removesuffix("T00:00:00")
+        if abs(number) < NEXT_TO_0:
+            return "0"
         if number.is_integer() and abs(number) < 1e15:
             return f"{number:,.0f}"
         return f"{number:,.4g}" if abs(number) < 1e4 else f"{number:,.0f}"

@@ -1,8 +1,5 @@
 """First samples of the missing values of training rows, before there is a flow."""
 
-__all__ = ["Completed", "RankCopula", "completed", "fit_gaussian",
-           "with_contexts"]  # fmt: skip
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +18,7 @@ ENTRIES = 1e9  # Most rows of it times D³
 ITERATIONS = 25  # Iterations of the maximization
 RIDGE = 1e-3  # Share of the identity in the covariance of the scores
 CHUNK = 1 << 22  # Most entries of the matrices of a chunk of rows
-ENOUGH = 50  # Complete validation rows from which incomplete ones are left out
+ENOUGH = 50  # Complete validation rows from which incomplete ones are dropped
 
 
 def fit_gaussian(z: Tensor) -> GaussianMixture:
@@ -125,16 +122,12 @@ def completed(splits: Sequence[Rows], seed: int, effort: float = 1.0) -> Sequenc
         return splits
     train, *held_out = splits
     copula = RankCopula.fit(with_contexts(train), seed, effort)
-    others = (_complete_rows(split) or Completed(split, copula, seed) for split in held_out)
-    return [Completed(train, copula, seed), *others]
-
-
-def _complete_rows(split: Rows) -> Rows | None:
-    """Returns the rows without missing values; None if they are few."""
-    rows = (~split.resident.x.isnan().any(1)).nonzero().flatten()
-    if len(rows) < min(ENOUGH, len(split)):
-        return None
-    return subset(split, rows)
+    parts: list[Split] = [Completed(train, copula, seed)]
+    for split in held_out:
+        complete = (~split.resident.x.isnan().any(1)).nonzero().flatten()
+        enough = len(complete) >= min(ENOUGH, len(split))
+        parts.append(subset(split, complete) if enough else Completed(split, copula, seed))
+    return parts
 
 
 class Completed(Rows):

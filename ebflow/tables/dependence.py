@@ -5,8 +5,6 @@ moments of the columns. A column is dropped if its part in R that is orthogonal 
 columns before it is below ``EXACT`` of its norm around the mean.
 """
 
-__all__ = ["EXACT", "Factor", "dependent"]
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Detection of the columns of a table, from all of its rows, batch by batch."""
 
-__all__ = ["Detector", "detect_columns"]
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -80,7 +78,7 @@ class Detector:
     def update(self, frame: ArrayLike, what: str | None = None, first: int | None = None) -> None:
         """Adds the rows of a batch.
 
-        Messages have its name ``what``, that of the table by default, and the number of its
+        Messages have its name ``what``, by default that of the table. They have the number of its
         ``first`` row, by default the number of rows before it.
 
         Raises:

@@ -3,9 +3,6 @@
 Nothing here imports a frame library before a frame of it is read or written.
 """
 
-__all__ = ["TIMES", "ArrayLike", "Series", "columns_of", "is_frame", "is_positional", "key",
-           "library_of", "numbered", "read", "write"]  # fmt: skip
-
 import datetime
 import decimal
 import numbers
@@ -15,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+#: A data frame of pandas or polars, an Arrow table, a mapping of arrays, an array or a tensor
 ArrayLike = Any
-"""A data frame of pandas or polars, an Arrow table, a mapping of arrays, an array or a tensor."""
 
 LARGEST = 2**53 - 1  # Integers beyond this one are not exact in float64
 

@@ -1,7 +1,5 @@
 """The training and validation rows of a fit."""
 
-__all__ = ["LEAST", "check_count", "copies", "gather", "row_weights"]
-
 import math
 import numbers
 from collections.abc import Sequence
@@ -80,7 +78,9 @@ def describe(
         if unknown := [name for name in named if name not in names]:
             raise ValueError(f"context: found no column {unknown[0]!r} in x, expected some of "
                              f"{', '.join(names)}")  # fmt: skip
-        data = detect_columns(x, [name for name in names if name not in named])
+        if not (rest := [name for name in names if name not in named]):
+            raise ValueError("x: found no column to model, expected one that is not in context")
+        data = detect_columns(x, rest)
         _check_varied(data, "x")
     if named or not (context is None or isinstance(context, Tensor)):
         frame, what = (x, "x") if named else (context, "context")
@@ -237,7 +237,7 @@ def row_weights(weights: ArrayLike | None, rows: int) -> Tensor | None:
 
 
 def copies(weights: Tensor, seed: int) -> Tensor:
-    """Returns the numbers of rows, each as often as its weight says, in order.
+    """Returns the numbers of rows, each as often as its weight, in order.
 
     Whole weights are numbers of copies. Other weights are scaled to as many copies as rows:
     systematic sampling gives each row its weight, rounded up or down at random.

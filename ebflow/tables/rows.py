@@ -1,7 +1,5 @@
 """Splits of rows in memory, checked, and data sets of them."""
 
-__all__ = ["Arrays", "Rows", "refuse", "sampled", "subset"]
-
 from collections.abc import Sequence
 
 import torch

@@ -3,11 +3,9 @@
 ``Columns.encode`` turns a frame into float64 numbers with shape (N, D), one for each column that
 is modelled, NaN where a value is missing. ``Columns.decode`` turns such numbers into a frame of
 the same library, with the same names and types. A category is the code 0 … K − 1 of its level; a
-time is a number of days or seconds since 1970. Columns that carry no density of their own are left
-out and restored: constants, identifiers, and exact linear functions of other columns.
+time is a number of days or seconds since 1970. Columns that carry no density of their own are not
+modelled, but restored: constants, identifiers, and exact linear functions of other columns.
 """
-
-__all__ = ["Columns"]
 
 import dataclasses
 import zlib
@@ -101,8 +99,10 @@ class Columns(Sequence[Column]):
         """
         numbers = self._numbers(frame, what, first)
         if lacking := [name for name in self.features if name not in numbers]:
-            raise ValueError(f"{what}: found no column {', '.join(lacking[:SHOWN])}, "
-                             f"expected all of {', '.join(self.features)}")  # fmt: skip
+            raise ValueError(
+                f"{what}: found no column {', '.join(lacking[:SHOWN])}, "
+                f"expected all of {', '.join(self.features)}{_hint(frame)}"
+            )
         for column in self:
             if column.terms and column.name in numbers:
                 column.complete(numbers)
@@ -144,8 +144,10 @@ class Columns(Sequence[Column]):
             return filled
         return filled.set_axis(frame.index).set_axis(frame.columns, axis=1)
 
-    def one_hot(self, numbers: np.ndarray) -> np.ndarray:
+    def one_hot(self, numbers: np.ndarray, frame: ArrayLike = None) -> np.ndarray:
         """Returns numbers (*batch, D) as contexts (*batch, C): each code as K zeros and ones.
+
+        Messages quote the frame from which the numbers are, if any.
 
         Raises:
             ValueError: if a level is unknown.
@@ -156,16 +158,21 @@ class Columns(Sequence[Column]):
             if size:
                 if (unknown := (values >= size).reshape(-1)).any():
                     column, row = self.modelled[k], int(unknown.argmax())
+                    value = ""
+                    if hasattr(frame, "columns"):  # a table of any library
+                        found = read(self.named(frame)[column.name], column.name).objects[row]
+                        value = f" {found!r}"
+                    known = [*map(key, column.levels[: 2 * SHOWN]), *["…"] * (size > 2 * SHOWN)]
                     raise ValueError(
-                        f"context, row {row}, column {column.name!r}: found an unknown level, "
-                        f"expected one of {', '.join(map(key, column.levels[:SHOWN]))}"
+                        f"context, row {row}, column {column.name!r}: found an unknown level"
+                        f"{value}, expected one of {', '.join(known)}"
                     )
                 values = np.where(np.isnan(values), np.nan, values == np.arange(size))
             parts.append(values)
         return np.concatenate(parts, -1)
 
     def from_one_hot(self, elements: np.ndarray) -> np.ndarray:
-        """Returns the numbers (N, D) of contexts (N, C)."""
+        """Returns the numbers (N, D) of contexts (N, C): codes of the likeliest levels."""
         parts = np.split(elements, np.cumsum([size or 1 for size in self.sizes])[:-1], axis=1)
         pairs = zip(self.sizes, parts, strict=True)
         return np.stack([part.argmax(1) if size else part[:, 0] for size, part in pairs], 1)
@@ -224,8 +231,9 @@ class Columns(Sequence[Column]):
             return columns
         names = self.names if len(columns) == len(self) else self.features
         if len(columns) != len(names):
-            expected = f"{len(self)}: {', '.join(self.names[: SHOWN * 2])}"
-            raise ValueError(f"{what}: found {len(columns)} columns, expected {expected}")
+            found = f"{len(columns)} column{'s' * (len(columns) != 1)}"
+            expected = f"{len(self)}: {', '.join(self.names[: SHOWN * 2])}{_hint(frame)}"
+            raise ValueError(f"{what}: found {found}, expected {expected}")
         return dict(zip(names, columns.values(), strict=True))
 
     def _numbers(
@@ -247,3 +255,9 @@ class Columns(Sequence[Column]):
             if column.dropped:
                 values[column.name] = column.restored(values, len(numbers))
         return {c.name: c.decode(values[c.name], random) for c in self}
+
+
+def _hint(frame: ArrayLike) -> str:
+    """Returns how to select a row, if the frame is a Series of pandas."""
+    is_series = library_of(frame) == "pandas" and not hasattr(frame, "columns")
+    return ". A Series is one column; frame.iloc[[0]] is a row" * is_series

@@ -65,6 +65,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
     words = list(sys.argv[1:] if words is None else words)
     again = environment.again(words)
+    resumes = words[:1] in (["run"], ["tune"]) and not {"--dry-run", "--dry_run"} & {*words}
     gc.set_threshold(100_000, 100)  # imports create objects and little garbage
     environment.prepare(embed=not any(word.startswith("--address") for word in words))
     try:
@@ -72,7 +73,7 @@ def main(words: Sequence[str] | None = None) -> int:
             code = _run(words)
             sys.stdout.flush()
             return code
-    except SystemExit as stop:  # tyro has printed help or an error
+    except SystemExit as stop:  # tyro has printed help
         return stop.code or 0
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in OURS:
@@ -83,7 +84,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return _stop(BAD_INPUT, str(error))
     except StageFailed as error:
         log = f"log: {error.log}; " if error.log else ""
-        return _stop(FAILED, f"{error} ({log}fix the cause, then resume with: {again})")
+        verb = "resume with" if resumes else "repeat"
+        return _stop(FAILED, f"{error} ({log}fix the cause, then {verb}: {again})")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
         return FAILED
@@ -91,7 +93,7 @@ def main(words: Sequence[str] | None = None) -> int:
         file = f": {error.filename}" if error.filename else ""
         return _stop(FAILED, f"{error.strerror or error}{file}")
     except KeyboardInterrupt:
-        return _stop(INTERRUPTED, f"interrupted; resume with: {again}")
+        return _stop(INTERRUPTED, "interrupted" + f"; resume with: {again}" * resumes)
 
 
 def _stop(code: int, line: str) -> int:
@@ -113,9 +115,9 @@ def _run(words: list[str]) -> int:
     function = resolve_name(COMMANDS[name][0])
     if "words" in signature(function).parameters:
         return function(rest)
-    import tyro
+    from pipelines.cli.parsing import call
 
-    return tyro.cli(function, prog=f"ebflow {name}", args=rest) or 0
+    return call(function, f"ebflow {name}", rest) or 0
 
 
 def parse_run(name: str, words: Sequence[str]) -> "Request":

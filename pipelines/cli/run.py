@@ -5,7 +5,7 @@ configuration file, which goes over a recipe's defaults. ``ebflow submit`` and `
 for runs in the same way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,10 @@ import tyro
 from pydantic.fields import FieldInfo
 
 from ebflow.errors import BadInput
+from pipelines.cli.parsing import parsed
 from pipelines.cluster.environment import again
 from pipelines.config import DataConfig, DensityConfig, Section, recipes
-from pipelines.config.files import checked, dump, merge, overlaid, read
+from pipelines.config.files import TAGS, checked, dump, merge, overlaid, read
 from pipelines.config.section import kinds
 from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
@@ -59,9 +60,9 @@ class RecipeOptions(RunOptions[Overrides]):
     """The options of a run that starts from a recipe of the density pipeline."""
 
     recipe: Literal[*recipes.RECIPES] | None = None
-    """named configuration to start from; None: the one for the source: digits for digits, images
-    or large for images, tabular or wide for columns of numbers, by their size; the defaults below
-    are those of digits"""
+    """named configuration to start from; None: the one for the source: digits for digits, pixels
+    for images (images or large for score matching), tabular or wide for columns of numbers, by
+    their size; the defaults below are those of digits"""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Request:
 def density(words: Sequence[str]) -> Request:
     """Returns the run of the density pipeline that the words ask for."""
     kind = RecipeOptions[option_types(recipes.digits())]
-    options = tyro.cli(kind, prog="ebflow run density", description=ABOUT, args=words)
+    options = parsed(kind, "ebflow run density", words, description=ABOUT)
     config, recipe = from_recipe(options)
     from pipelines.density.graph import DENSITY
 
@@ -131,14 +132,21 @@ def from_recipe(options: RecipeOptions, **adapted: Any) -> tuple[DensityConfig, 
     except BadInput:  # raised below, with the option or file that is wrong
         data = DataConfig()
     if options.recipe is None:
-        objective = fields.get("objective")
-        named = objective.get("name") if isinstance(objective, dict) else None
-        recipe, name = recipes.for_source(data, named)
+        objective, architecture = (_tag(fields, *tag) for tag in TAGS.items())
+        recipe, name = recipes.for_source(data, objective, architecture)
+        if fields.get("model"):  # the user has chosen
+            recipe = recipe.changed(rival=None)
     else:
         recipe, name = recipes.RECIPES[options.recipe](), options.recipe
         if "source" in data.model_fields_set:
             recipe = recipes.on_source(recipe, data.source)
     return overlaid(recipe.changed(**adapted), in_file, options.file, options.overrides), name
+
+
+def _tag(fields: Mapping[str, Any], section: str, name: str) -> str | None:
+    """Returns the name in a section of several kinds; None: it has none."""
+    value = fields.get(section)
+    return value.get(name) if isinstance(value, Mapping) else None
 
 
 def study(words: Sequence[str], pipeline: "Pipeline") -> Request:
@@ -148,7 +156,7 @@ def study(words: Sequence[str], pipeline: "Pipeline") -> Request:
     """
     kind = RunOptions[option_types(pipeline.config())]
     about, prog = pipeline.config.__doc__, f"ebflow run {pipeline.name}"
-    options = tyro.cli(kind, prog=prog, description=about, args=words)
+    options = parsed(kind, prog, words, description=about)
     in_file = read(options.file)
     fields = merge(in_file, options.overrides)
     if in_file.get("scale", fields.get("scale")) != fields.get("scale"):

@@ -50,7 +50,8 @@ def runs(best_by: str | None = None, limit: int = 20) -> None:
         raise BadInput(file=without_password(backend.uri()), found="no runs")
     if best_by:
         listed = _measured(listed, best_by)
-    console.print(_table(listed, dict.fromkeys(filter(None, (best_by, *METRICS)))))
+    metrics = dict.fromkeys(filter(None, (best_by, *METRICS)))
+    console.print(_table(listed, metrics), crop=False)  # Cropped lines would lack the id
 
 
 def logs(run: Annotated[str, tyro.conf.Positional], /) -> None:

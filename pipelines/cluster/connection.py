@@ -1,5 +1,6 @@
 """Ray, embedded in this machine and bound to loopback, or the cluster at ``RAY_ADDRESS``."""
 
+import fcntl
 import gc
 import logging
 import os
@@ -8,7 +9,9 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from typing import Any
 from pipelines import store
 from pipelines.cluster import environment
 from pipelines.config import ClusterConfig
-from pipelines.errors import StageFailed
+from pipelines.errors import StageFailed, in_one_line
 from pipelines.store import bucket
 from pipelines.store.files import without_password
 
@@ -26,6 +29,7 @@ SECRET = ("PASSWORD", "TOKEN", "SECRET", "KEY")
 GRACE_S = 15.0
 REACH_S = 10.0
 WAIT_S = 0.5
+OLD_S = 86_400.0  # Age from which an unused folder of an embedded Ray is removed
 
 # Resources of a process that starts workers by Ray Train, with Ray Train's own processes. With any
 # part of a CPU, workers that need all CPUs would wait forever. The memory limits how many such
@@ -88,7 +92,7 @@ def start(show: Show = lambda *message: None) -> Connection:
     """Connects to the cluster at ``RAY_ADDRESS``, or starts an embedded Ray.
 
     Raises:
-        StageFailed: If the cluster cannot be reached.
+        StageFailed: If the cluster cannot be reached, or Ray does not start.
     """
     if "RAY_ADDRESS" in os.environ:
         _reach(os.environ["RAY_ADDRESS"])
@@ -105,7 +109,10 @@ def _embedded(show: Show) -> Connection:
 
     # Ray gives workers folders of their own.
     os.environ["EBFLOW_HOME"] = str(store.home())
+    _remove_old()
     folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
+    # The lock ends with this process, also if it is killed.
+    fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
     cores = environment.cpus()
     options = {"address": "local", "num_cpus": cores}
     options |= {"include_dashboard": True, "dashboard_port": 0}
@@ -115,14 +122,33 @@ def _embedded(show: Show) -> Connection:
     return _connected(show, Path(folder), **options, _memory=memory, _temp_dir=folder)
 
 
+def _remove_old() -> None:
+    """Removes the folders of this user's processes that were killed."""
+    for folder in Path("/tmp").glob(f"{PREFIX}*"):
+        with suppress(OSError):  # another user's, in use, or removed by another process
+            if time.time() - folder.stat().st_mtime < OLD_S:
+                continue
+            place = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(place)
+
+
 def _connected(show: Show, folder: Path | None, **options: Any) -> Connection:  # noqa: ANN401
     import ray
 
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         return Connection(show, folder)
-    except BaseException:
+    except BaseException as error:
         _shut_down(folder)
+        if isinstance(error, Exception):  # Ray raises errors of any type, plain ones too
+            what = "Ray did not start; is the machine overloaded?"
+            if folder is None:
+                what = "the Ray cluster at RAY_ADDRESS refused the connection:"
+            raise StageFailed(f"{what} {in_one_line(error)}") from error
         raise
 
 

@@ -62,7 +62,9 @@ def prepare(*, embed: bool = True) -> None:
 
 def again(words: Sequence[str]) -> str:
     """Returns the command that repeats this one from any folder: in a job, that which sent it."""
-    here = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(['ebflow', *words])}"
+    store = os.environ.get("EBFLOW_HOME")
+    home = f"EBFLOW_HOME={shlex.quote(store)} " if store else ""
+    here = f"cd {shlex.quote(str(Path.cwd()))} && {home}{shlex.join(['ebflow', *words])}"
     return os.environ.get(SUBMITTED, here)
 
 
@@ -88,3 +90,4 @@ def log_to(path: Path) -> None:
     for name in ("ray", "redun"):  # they have handlers of their own, which write to the terminal
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # MLflow migrates a new database

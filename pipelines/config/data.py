@@ -16,7 +16,7 @@ class DataConfig(Section):
     (--data.label label)"""
     validation: Size | None = Field(None, gt=0)
     """validation rows, or their share if below 1; None: those that the source names, else a
-    tenth, or as the source says"""
+    tenth, or as in the source"""
     test: Size | None = Field(None, gt=0)
     """test rows, or their share if below 1; None as for validation"""
     selection: Size | None = Field(None, gt=0)
@@ -49,8 +49,8 @@ class PreprocessConfig(Section):
 
     normalize: Literal["none", "standardize", "whiten", "cholesky", "auto"] = "whiten"
     """map the training data to zero mean and unit (co)variance; cholesky whitens by a triangular
-    matrix, which keeps the order of columns; auto is cholesky if columns nearly depend on others,
-    else standardize"""
+    matrix, which preserves the order of columns; auto is cholesky if columns nearly depend on
+    others, else standardize"""
     logit: float | None = Field(1e-6, gt=0, lt=0.5)
     """margin of the logit of integer data; None: no logit"""
     scale: float = Field(1.0, gt=0)
@@ -75,18 +75,12 @@ class PreprocessConfig(Section):
 
 
 class PreprocessFit(Section):
-    """The settings of the preprocessing that is fitted in front of a flow.
+    """The settings of the preprocessing that is fitted in front of a flow."""
 
-    Attributes:
-        seed: Seed of the dequantization noise of the fit.
-        mixture: True if a mixture of Gaussians is the flow's base.
-        exact: True if the flow has exact probabilities of categories.
-        dtype: The type of its use.
-    """
-
-    seed: int = 0
+    seed: int = 0  #: Seed of the dequantization noise of the fit
     options: PreprocessConfig = PreprocessConfig()
-    mixture: bool = False
-    exact: bool = False
-    dtype: Literal["float32", "float64"] = "float32"
+    mixture: bool = False  #: True if a mixture of Gaussians is the flow's base
+    exact: bool = False  #: True if the flow has exact probabilities of categories
+    pixels: bool = False  #: True if the flow has exact probabilities of integers
+    dtype: Literal["float32", "float64"] = "float32"  #: The type of its use
     threads: int = 1

@@ -95,6 +95,12 @@ class Glow(Networks):
     """activation of the networks: swish, elu or leaky_relu"""
 
 
+class PixelCNN(Networks):
+    """Exact probabilities of the levels of images of integers, pixel by pixel."""
+
+    architecture: Literal["pixelcnn"] = "pixelcnn"
+
+
 class Coupling(Networks):
     """Couplings of rows."""
 
@@ -121,11 +127,11 @@ class Autoregressive(Networks):
 
 # The classes of models by ``architecture``: an option of another architecture is an error.
 AnyModel = Annotated[
-    Dense | Convolutional | Glow | Coupling | Autoregressive,
+    Dense | Convolutional | Glow | PixelCNN | Coupling | Autoregressive,
     Field(
         discriminator="architecture",
-        description="named architecture: dense for rows, convolutional and glow for images, "
-        "coupling and autoregressive for few dimensions",
+        description="named architecture: dense for rows, convolutional, glow and pixelcnn for "
+        "images, coupling and autoregressive for few dimensions",
     ),
 ]
 

@@ -50,7 +50,7 @@ class Dsm(ScoreMatching):
 
     name: Literal["dsm"] = "dsm"
     sigma: float = Field(0.3, gt=0)
-    """noise, in units of the matched data"""
+    """noise, in units of the preprocessed data"""
     sigma_end: float | None = Field(None, gt=0)
     """noise at the end of training, geometrically from sigma; None: sigma throughout"""
 
@@ -65,7 +65,7 @@ class FdSsm(ScoreMatching):
 
     name: Literal["fd_ssm"] = "fd_ssm"
     epsilon: float = Field(0.1, gt=0)
-    """step, in units of the matched data"""
+    """step, in units of the preprocessed data"""
 
 
 class Ssm(ScoreMatching):
@@ -81,7 +81,7 @@ class TaylorSm(Ssm):
 
     name: Literal["taylor_sm"] = "taylor_sm"
     step: float = Field(0.03, gt=0)
-    """step, in units of the matched data, times √D in norm"""
+    """step, in units of the preprocessed data, times √D in norm"""
 
 
 # The classes of objectives by ``name``.

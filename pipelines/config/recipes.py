@@ -17,6 +17,7 @@ from pipelines.config import (
     Likelihood,
     PreprocessConfig,
     TrainConfig,
+    Training,
 )
 from pipelines.config.model import MODELS
 from pipelines.config.source import opened
@@ -26,6 +27,7 @@ MANY = 100_000  # Rows assumed by a recipe that is chosen by name: enough for th
 # The recipes of the library, each by the shape and the integer levels of typical data.
 LIBRARY: dict[str, tuple[tuple[int, ...], int | None]] = {
     "images": ((1, 28, 28), 256),
+    "pixels": ((1, 28, 28), 256),
     "large": ((3, 32, 32), 256),
     "tabular": ((8,), None),
     "wide": ((100,), None),
@@ -36,7 +38,7 @@ LIBRARY: dict[str, tuple[tuple[int, ...], int | None]] = {
 def typical(name: str) -> DensityConfig:
     """Returns a recipe of the library."""
     shape, levels = LIBRARY[name]
-    return configured(recipes.recipe(shape, rows=MANY, levels=levels))
+    return configured(recipes.recipe(shape, rows=MANY, levels=levels, name=name))
 
 
 def digits() -> DensityConfig:
@@ -51,13 +53,14 @@ def digits() -> DensityConfig:
 def mnist9k() -> DensityConfig:
     """The recipe for images, on 9,000 rows of MNIST."""
     data = DataConfig(source="mnist9k.parquet", validation=1000, test=1000)
-    return typical("images").changed(name="mnist9k", data=data)
+    return typical("pixels").changed(name="mnist9k", data=data)
 
 
 def mnist9k_dense() -> DensityConfig:
     """Grey images of a few hundred pixels: dense layers, learned activations, whitening."""
-    return mnist9k().changed(
+    return typical("images").changed(
         name="mnist9k-dense",
+        data=mnist9k().data,
         preprocess=PreprocessConfig(shrinkage=1e-3),
         model=Dense(),
         anchor=AnchorConfig(tolerance=0.2),
@@ -69,11 +72,14 @@ def configured(recipe: recipes.Recipe) -> DensityConfig:
     """Returns the configuration of a recipe of the library, within a time limit."""
     integers = {"max_seconds": 100, "threads": 2}
     defaults = recipes.completed(recipe.architecture, {})
-    changed = {name: value for name, value in recipe.options.items() if value != defaults[name]}
+    changed = {
+        name: value for name, value in recipe.options.items() if value != defaults.get(name)
+    }
     limits = {"max_seconds": 30, "patience": 15} if recipe.columns else integers
     rule = recipes.refresh_rule(convolutions=recipe.architecture in recipes.IMAGES)
     return DensityConfig(
         name=recipe.name,
+        rival=recipe.rival or None,
         preprocess=PreprocessConfig(
             normalize=recipe.normalize,
             logit=None if recipe.columns else PreprocessConfig().logit,
@@ -99,6 +105,20 @@ def configured(recipe: recipes.Recipe) -> DensityConfig:
     )
 
 
+def rival(config: DensityConfig) -> Training:
+    """Returns the training of the second flow: of its recipe, as long as the first one.
+
+    If it diverges, its best validation counts, so it does not end the run.
+    """
+    other = typical(config.rival)
+    own = ("lr", "optimizer", "weight_decay", "smoothing", "warmup")
+    return config.training.changed(
+        model=other.model,
+        preprocess={"normalize": other.preprocess.normalize, "shrinkage": None},
+        train={name: getattr(other.train, name) for name in own} | {"retry": True},
+    )
+
+
 RECIPES: dict[str, Callable[[], DensityConfig]] = {
     "digits": digits,
     "mnist9k": mnist9k,
@@ -107,7 +127,9 @@ RECIPES: dict[str, Callable[[], DensityConfig]] = {
 }
 
 
-def for_source(data: DataConfig, objective: str | None = None) -> tuple[DensityConfig, str]:
+def for_source(
+    data: DataConfig, objective: str | None = None, architecture: str | None = None
+) -> tuple[DensityConfig, str]:
     """Returns the recipe that suits a data set, with it as the source, and the recipe's name.
 
     Reads only the schema. A file that is called like a recipe's own data gets that recipe.
@@ -116,18 +138,20 @@ def for_source(data: DataConfig, objective: str | None = None) -> tuple[DensityC
         BadInput: If there is no such data set, or its columns do not make one.
     """
     stem, reader = Path(data.source).stem, opened(data)
+    recipe = recipes.recipe(
+        reader.shape,
+        rows=reader.rows,
+        levels=reader.levels,
+        context=reader.context_width,
+        categories=reader.columns is not None and any(reader.columns.sizes),
+        objective=objective or "lazy_ml",
+        pixels=architecture in (None, "pixelcnn"),
+    )
+    base, suited = configured(recipe), recipe.name
     if stem in RECIPES and Path(RECIPES[stem]().data.source).stem == stem:
-        base, suited = RECIPES[stem](), stem
-    else:
-        recipe = recipes.recipe(
-            reader.shape,
-            rows=reader.rows,
-            levels=reader.levels,
-            context=reader.context_width,
-            categories=reader.columns is not None and any(reader.columns.sizes),
-            objective=objective or "lazy_ml",
-        )
-        base, suited = configured(recipe), recipe.name
+        named, suited = RECIPES[stem](), stem
+        fits = recipe.exact_pixels or named.model.architecture != "pixelcnn"
+        base = named if fits else base.changed(name=named.name, data=named.data)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem[:200]).strip("-._") or base.name
     return on_source(base, data.source).changed(name=name), suited
 

@@ -30,7 +30,7 @@ def overlap(data: DataConfig) -> float:
 def held_out(config: DensityConfig) -> DensityConfig:
     """Returns a configuration with as many rows for selection as for validation.
 
-    One whose ``data`` says how many, or whose source names them, stays as it is.
+    One whose ``data`` has their number, or whose source names them, stays as it is.
     """
     counts = counted(opened(config.data), config.data)
     if counts.selection:

@@ -87,8 +87,7 @@ class ClusterConfig(Section):
     """The workers of a training."""
 
     workers: Annotated[int | str, tyro.conf.arg(aliases=["--workers"], metavar="N|MIN:MAX")] = 1
-    """data-parallel training processes; 1:4: as many as the nodes have room for, which may come
-    and go"""
+    """data-parallel training processes; 1:4: as many as fit on the nodes; they may come and go"""
     shards: int | None = Field(None, ge=0)
     """parts of a batch whose gradients are summed in a fixed order: the weights are equal to the
     bit for any number of workers; 0: all-reduce; None: MAX of MIN:MAX workers, else 0"""
@@ -100,8 +99,8 @@ class ClusterConfig(Section):
     """GiB of a cluster node that every worker reserves; 0: only the CPUs of a node limit its
     workers"""
     max_failures: int = Field(2, ge=0, json_schema_extra=UNKEYED)
-    """restarts after a dead worker that Ray Train launched; if a single worker on this machine
-    dies, --retries applies"""
+    """restarts of workers that Ray Train launched, without a new checkpoint between; lost nodes
+    do not count; if a single worker on this machine dies, --retries applies"""
     patience: float = Field(1800.0, gt=0, json_schema_extra=UNKEYED)
     """seconds without a step or a batch of a validation after which a worker counts as hung"""
 
@@ -155,6 +154,7 @@ class Training(Section):
             options=self.preprocess,
             mixture=model.base == "mixture",
             exact=model.exact_categories and likelihood,
+            pixels=model.architecture == "pixelcnn" and likelihood,
             dtype=train.dtype,
             threads=train.threads,
         )
@@ -162,7 +162,8 @@ class Training(Section):
     @property
     def method(self) -> str:
         """The loss and the architecture, as ``dsm σ 0.3 + anchor on dense``."""
-        return f"{self.short_loss} on {self.model.architecture}"
+        base = " above a mixture of Gaussians" if self.model.base == "mixture" else ""
+        return f"{self.short_loss} on {self.model.architecture}{base}"
 
     @property
     def short_loss(self) -> str:
@@ -211,6 +212,12 @@ class Training(Section):
         if name == "relative_ml" and biased:
             found = "'relative_ml' with low_energy or latent_mean, which have other gradients"
             yield "objective.name", found, "another objective or neither"
+        pixels = self.model.architecture == "pixelcnn"
+        if pixels and self.model.base != "normal":
+            yield "model.base", f"{self.model.base} with pixelcnn", "normal"
+        if matching and pixels:
+            found = f"pixelcnn with {name}: its probabilities of integers have no score"
+            yield "model.architecture", found, "another, or a likelihood as the objective"
         subtracts = isinstance(objective, FdSsm | TaylorSm)
         if subtracts and train.dtype != "float64" and train.precision != "highest":
             found = f"{train.precision} with {name}, which subtracts energies"
@@ -245,6 +252,9 @@ class DensityConfig(Training):
     """name of the run"""
     data: DataConfig = DataConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    rival: Literal["wide"] | None = None
+    """recipe of a second flow, which is trained beside this one: the better by validation is
+    evaluated"""
 
     @property
     def training(self) -> Training:

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -48,10 +47,7 @@ def array_table(
 
 
 def array_batch(
-    x: np.ndarray,
-    names: Sequence[str],
-    levels: int | None,
-    **options: Any,  # noqa: ANN401
+    x: np.ndarray, names: Sequence[str], levels: int | None, **options: object
 ) -> pa.RecordBatch:
     """Returns columns of ``array_table`` as one batch."""
     return array_table(x, levels, **options).select(names).combine_chunks().to_batches()[0]

@@ -5,6 +5,7 @@ holds little of the file in memory. We read Parquet with ``ParquetFile``: the sc
 ``pyarrow.dataset`` holds a whole row group, which may be the whole file.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
@@ -30,6 +31,10 @@ CSV_BYTES = 4 << 20
 # Texts that stand for a missing number in CSV files, besides those that Arrow knows.
 MISSING = ("?", "-", ".", "None", "<NA>")
 
+# The part of Arrow's message about a value; the line of the header is row 1.
+BAD_VALUE = re.compile(
+    r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to (\S+): invalid value '(.*)'"
+)
 
 # A function of names of columns and a number of rows; it returns all rows in record batches of
 # about so many.
@@ -37,25 +42,15 @@ Read = Callable[[Sequence[str], int], Iterator[pa.RecordBatch]]
 
 
 class Part(NamedTuple):
-    """One file that has been opened, or the rows of a named source.
+    """One file that has been opened, or the rows of a named source."""
 
-    Arguments:
-        label: Its name in messages.
-        schema: Its columns.
-        rows: Its number of rows.
-        read: Reads it.
-        sha256: Returns the SHA-256 of its content.
-        kind: The name of its format.
-        version: A value that changes with its content.
-    """
-
-    label: str
-    schema: pa.Schema
-    rows: int
-    read: Read
-    sha256: Callable[[], str]
-    kind: str
-    version: object = None
+    label: str  #: Its name in messages
+    schema: pa.Schema  #: Its columns
+    rows: int  #: Its number of rows
+    read: Read  #: Reads it
+    sha256: Callable[[], str]  #: Returns the SHA-256 of its content
+    kind: str  #: The name of its format
+    version: object = None  #: A value that changes with its content
 
     def batches(self, names: Sequence[str], size: int) -> Iterator[tuple[pa.RecordBatch, Place]]:
         """Yields all rows in batches of at most ``size``, and their places.
@@ -133,12 +128,27 @@ def _scanned(
     with _csv_reader(path) as reader:
         schema = reader.schema
     _check_header(path, schema.names)
+    if pa.binary() in schema.types:
+        raise _other_encoding(path)
     types = [(f.name, pa.float64() if pa.types.is_null(f.type) else f.type) for f in schema]
     try:
         return tuple(types), _counted(path, types)
     except pa.ArrowInvalid:
         wide = [(n, pa.float64() if pa.types.is_integer(t) else t) for n, t in types]
+    try:
         return tuple(wide), _counted(path, wide)
+    except pa.ArrowInvalid as error:
+        raise _bad_value(path, schema.names, error) from None
+
+
+def _bad_value(path: Path, names: Sequence[str], error: pa.ArrowInvalid) -> Exception:
+    """Returns the error about a value that is not of its column's type, if that is the error."""
+    if (found := BAD_VALUE.search(str(error))) is None:
+        return _other_encoding(path) if "invalid UTF8" in str(error) else error
+    column, row, kind, value = found.groups()
+    expected = f"{'a number or nothing' if kind == 'double' else kind} as in the rows before"
+    place = {"file": path, "column": names[int(column)], "row": row and int(row) - 2}
+    return BadInput(**place, found=repr(value), expected=expected, hint="Correct such values")
 
 
 def _counted(path: Path, types: Sequence[tuple[str, pa.DataType]]) -> int:
@@ -160,13 +170,15 @@ def _check_first_lines(path: Path) -> None:
     try:
         header.decode()
     except UnicodeDecodeError:
-        raise _other_csv(
-            path, "another encoding", "UTF-8", "encoding='latin-1' or 'utf-16'"
-        ) from None
+        raise _other_encoding(path) from None
     for mark, word in ((";", "semicolons"), ("\t", "tabs")):
         if mark.encode() in header and b"," not in header:
             decimal = ", decimal=','" if b"," in row else ""
             raise _other_csv(path, f"columns between {word}", "commas", f"sep={mark!r}{decimal}")
+
+
+def _other_encoding(path: Path) -> BadInput:
+    return _other_csv(path, "another encoding", "UTF-8", "encoding='latin-1' or 'utf-16'")
 
 
 def _other_csv(path: Path, found: str, expected: str, options: str) -> BadInput:

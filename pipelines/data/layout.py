@@ -31,42 +31,25 @@ ADVICE, ABSENT = "choose others by columns", "no such column"
 
 @dataclass(frozen=True)
 class ListType:
-    """The type of a column of fixed-size lists.
+    """The type of a column of fixed-size lists."""
 
-    Arguments:
-        shape: The shape of a list's values; their number is D.
-        dtype: ``uint8``, ``float32`` or ``float64``.
-        levels: The number of levels of uint8 values; None: the values are continuous.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    levels: int | None
+    shape: tuple[int, ...]  #: The shape of a list's values; their number is D
+    dtype: str  #: ``uint8``, ``float32`` or ``float64``
+    levels: int | None  #: The number of levels of uint8 values; None: the values are continuous
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The roles of a source's columns.
+    """The roles of a source's columns."""
 
-    Arguments:
-        columns: The names of the columns of the data.
-        types: The Arrow types of all columns that are read.
-        units: The units of measurement of columns that have one.
-        lists: The type of the data, if they are one column of fixed-size lists.
-        label: The column of classes; None: there is none.
-        split: The column that names the split of each row; None: there is none.
-        context: The names of the columns of contexts.
-        remarks: Sentences for the user about the choice of columns.
-    """
-
-    columns: tuple[str, ...]
-    types: Mapping[str, pa.DataType]
-    units: Mapping[str, str]
-    lists: ListType | None
-    label: str | None
-    split: str | None
-    context: tuple[str, ...]
-    remarks: tuple[str, ...]
+    columns: tuple[str, ...]  #: The names of the columns of the data
+    types: Mapping[str, pa.DataType]  #: The Arrow types of all columns that are read
+    units: Mapping[str, str]  #: The units of measurement of columns that have one
+    lists: ListType | None  #: The type of the data, if they are one column of fixed-size lists
+    label: str | None  #: The column of classes; None: there is none
+    split: str | None  #: The column that names the split of each row; None: there is none
+    context: tuple[str, ...]  #: The names of the columns of contexts
+    remarks: tuple[str, ...]  #: Sentences for the user about the choice of columns
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -107,8 +90,8 @@ def choose(
     elif label is not None:
         source.expect_type("--data.label", label, pa.types.is_integer, "integer classes")
     if split is not None:
-        source.expect_type("--data.split-column", split, _is_text, "names of splits")
-    elif SPLIT in names and _is_text(schema.field(SPLIT).type):
+        source.expect_type("--data.split-column", split, is_text, "names of splits")
+    elif SPLIT in names and is_text(schema.field(SPLIT).type):
         split = SPLIT
     taken = {split: "names of splits (split_column)"}
     source.expect_free("--data.context", context, taken, "data")
@@ -129,13 +112,14 @@ def choose(
     )
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Returns True for text, also as the levels of a dictionary."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _is_class(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_dictionary(kind) or _is_text(kind)
+    return pa.types.is_integer(kind) or pa.types.is_dictionary(kind) or is_text(kind)
 
 
 class _Source(NamedTuple):

@@ -61,19 +61,12 @@ class Shard(Record):
 
 
 class Context(Record):
-    """The contexts of a data set.
+    """The contexts of a data set."""
 
-    Arguments:
-        columns: The columns; a category is one-hot in a context.
-        mean: The mean of each element of a context over the training split.
-        std: Its standard deviation, which divides by n.
-        label: The column of classes, if it is one of them.
-    """
-
-    columns: Schema
-    mean: Numbers
-    std: Numbers
-    label: str | None
+    columns: Schema  #: The columns; a category is one-hot in a context
+    mean: Numbers  #: The mean of each element of a context over the training split
+    std: Numbers  #: Its standard deviation, which divides by n
+    label: str | None  #: The column of classes, if it is one of them
 
     @property
     def width(self) -> int:
@@ -103,44 +96,31 @@ def _lists(dtype: str, width: int) -> pa.DataType:
 
 
 class Manifest(Record):
-    """The description of a prepared data set.
+    """The description of a prepared data set."""
 
-    Arguments:
-        name: The name of the data set.
-        source: ``name``, ``column`` (of fixed-size lists, or None) and ``files``, a list of
-            ``file``, ``rows`` and ``sha256``.
-        shape: The shape of a row; D is its product.
-        dtype: ``uint8``, ``float32`` or ``float64``.
-        levels: The number of grey levels of integer data; None: the data are continuous.
-        columns: The columns of a table; None: the data are fixed-size lists.
-        counts: Rows of each split.
-        shards: The files, in the order of their rows.
-        statistics: Statistics of the training split.
-        seed: The seed of the permutation that decided the splits.
-        assignment: A sentence about the way in which the rows were assigned to splits.
-        incomplete: Rows with missing values of each split that has any; they are NaN.
-        warnings: Sentences about the data for the user.
-        classes: The number of classes; None: there are none.
-        context: The contexts; None: there are none.
-        version: The version of this format.
-    """
-
-    name: str
+    name: str  #: The name of the data set
+    #: ``name``, ``column`` (of fixed-size lists, or None) and ``files``, a list of ``file``,
+    #: ``rows`` and ``sha256``
     source: dict[str, Any]
+    #: The shape of a row; D is its product
     shape: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    dtype: Literal["uint8", "float32", "float64"]
+    dtype: Literal["uint8", "float32", "float64"]  #: ``uint8``, ``float32`` or ``float64``
+    #: The number of grey levels of integer data; None: the data are continuous
     levels: Annotated[int, Field(ge=2, le=256)] | None
-    columns: Schema | None
-    counts: dict[str, PositiveInt]
+    columns: Schema | None  #: The columns of a table; None: the data are fixed-size lists
+    counts: dict[str, PositiveInt]  #: Rows of each split
+    #: The files, in the order of their rows
     shards: Annotated[tuple[Shard, ...], Field(min_length=1)]
-    statistics: Statistics
-    seed: Annotated[int, Field(ge=0)]
-    assignment: str
+    statistics: Statistics  #: Statistics of the training split
+    seed: Annotated[int, Field(ge=0)]  #: The seed of the permutation that decided the splits
+    assignment: str  #: A sentence about the way in which the rows were assigned to splits
+    #: Rows with missing values of each split that has any; they are NaN
     incomplete: dict[str, PositiveInt] = {}
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  #: Sentences about the data for the user
+    #: The number of classes; None: there are none
     classes: Annotated[int, Field(ge=2)] | None = None
-    context: Context | None = None
-    version: Literal[6] = 6
+    context: Context | None = None  #: The contexts; None: there are none
+    version: Literal[6] = 6  #: The version of this format
 
     @property
     def width(self) -> int:

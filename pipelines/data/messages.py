@@ -1,6 +1,7 @@
 """Messages about bad input: file, column and row in one line."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +16,10 @@ LONGEST = 60  # Characters of a value or a type that a message shows
 
 
 class Place(NamedTuple):
-    """The place of a batch of rows.
+    """The place of a batch of rows."""
 
-    Arguments:
-        file: The name of the file in messages.
-        first: The number of the batch's first row in the file.
-    """
-
-    file: str
-    first: int
+    file: str  #: The name of the file in messages
+    first: int  #: The number of the batch's first row in the file
 
     def bad(self, row: int, name: str, value: object, expected: str) -> BadInput:
         """Returns the error about the value in a row of the batch."""
@@ -65,14 +61,20 @@ def first_error(error: ValidationError, file: object, column: str | None = None)
 
 
 @contextmanager
-def as_bad_input() -> Iterator[None]:
-    """Raises BadInput with the message of a ValueError or TypeError of the library."""
+def as_bad_input(file: str | None = None) -> Iterator[None]:
+    """Raises BadInput with the message of a ValueError or TypeError of the library.
+
+    It names the file that has the rows in place of the argument ``x`` or ``X``.
+    """
     try:
         yield
-    except BadInput:
+    except BadInput as error:
+        if file and error.option in ("x", "X"):
+            error.option = file
         raise
     except (TypeError, ValueError) as error:
-        raise BadInput(" ".join(str(error).split())) from None
+        text = " ".join(str(error).split())
+        raise BadInput(re.sub(r"^[xX]\b", lambda _: file, text) if file else text) from None
 
 
 @contextmanager

@@ -23,25 +23,15 @@ from pipelines.data.splits import Counts
 
 
 class NamedSource(NamedTuple):
-    """A named data set.
+    """A named data set."""
 
-    Arguments:
-        table: Returns its rows; None: a file has them.
-        rows: The number of rows.
-        shape: The shape of a row.
-        description: A few words about the rows.
-        provenance: Its authors.
-        validation: The default size of the validation split: rows, or a fraction.
-        test: The default size of the test split.
-    """
-
-    table: Callable[[], pa.Table] | None
-    rows: int
-    shape: tuple[int, ...]
-    description: str
-    provenance: str
-    validation: int | float = 0.1
-    test: int | float = 0.1
+    table: Callable[[], pa.Table] | None  #: Returns its rows; None: a file has them
+    rows: int  #: The number of rows
+    shape: tuple[int, ...]  #: The shape of a row
+    description: str  #: A few words about the rows
+    provenance: str  #: Its authors
+    validation: int | float = 0.1  #: The default size of the validation split: rows, or a fraction
+    test: int | float = 0.1  #: The default size of the test split
 
     def part(self, name: str) -> Part:
         """Returns the rows, opened.
@@ -173,9 +163,9 @@ def natural_patches(size: int) -> np.ndarray:
 def places(shape: tuple[int, int, int], size: int) -> Iterator[tuple[np.ndarray, ...]]:
     """Yields the picture, the top and the left of the patches of each split.
 
-    The splits share no pixel: training patches lie on the left of a vertical line at 80 % of the
-    width, validation patches in the strip from there to 90 %, test patches on the right. Places
-    within a strip are distinct and random, always the same; patches of a split overlap.
+    The splits share no pixel. Training patches lie on the left of a vertical line at 80 % of the
+    width. Validation patches lie in the strip from there to 90 %. Test patches lie on the right.
+    Places within a strip are distinct and random, always the same; patches of a split overlap.
 
     Arguments:
         shape: The number of pictures, their height and their width.
@@ -191,11 +181,7 @@ def places(shape: tuple[int, int, int], size: int) -> Iterator[tuple[np.ndarray,
 
 
 def _of_columns(
-    name: str,
-    shape: tuple[int, int],
-    description: str,
-    authors: str,
-    **options: Any,  # noqa: ANN401
+    name: str, shape: tuple[int, int], description: str, authors: str, **options: object
 ) -> NamedSource:
     rows, width = shape
     table, sizes = partial(_scikit_learn, name, **options), (rows * 15 // 100, rows // 4)

@@ -1,7 +1,7 @@
 """From a source to a prepared folder: checked, split and written in shards, in one pass.
 
-Memory is bounded by a batch, a shard of each split and a Parquet page of each column, plus one
-byte a row for its split and, while the splits are sampled, 24 bytes a row for the permutation.
+Memory is bounded by a batch, a shard of each split and a Parquet page of each column. Each row
+takes one more byte for its split and, while the splits are sampled, 24 for the permutation.
 """
 
 from collections import Counter

@@ -1,8 +1,8 @@
 """Checked rows of a source: data, classes and contexts, batch by batch.
 
-The data of a table are described by ``ebflow.tables.Columns``, which one pass over all rows
-detects: a column of a table is one number, a category the code of its level. Contexts are
-described in the same way; their categories are one-hot.
+One pass over all rows detects ``ebflow.tables.Columns``, which describe a table. A column of a
+table is one number, a category the code of its level. Contexts are described in the same way;
+their categories are one-hot.
 """
 
 import hashlib
@@ -32,24 +32,17 @@ CLASSES = 10_000  # Classes of a data set at most
 # Types of columns whose numbers float32 holds exactly.
 NARROW = ("bool", "int8", "uint8", "int16", "uint16", "halffloat", "float")
 
-# The ends of messages about missing values: of contexts, of data to train on, of new data.
+# The ends of messages about missing values: of contexts, of data to train on.
 DROP = ", or data.missing: drop leaves such rows out"
 IMPUTE = ", impute samples missing values"
-SAMPLED = ": ebflow impute samples missing values"
 
 
 class Rows(NamedTuple):
-    """Checked rows.
+    """Checked rows."""
 
-    Arguments:
-        x: The data, with shape (B, D).
-        labels: The classes, with shape (B,); None: there are none.
-        context: The contexts, with shape (B, C); None: there are none.
-    """
-
-    x: np.ndarray
-    labels: np.ndarray | None
-    context: np.ndarray | None
+    x: np.ndarray  #: The data, with shape (B, D)
+    labels: np.ndarray | None  #: The classes, with shape (B,); None: there are none
+    context: np.ndarray | None  #: The contexts, with shape (B, C); None: there are none
 
     def take(self, chosen: np.ndarray) -> "Rows":
         """Returns the chosen rows."""
@@ -58,27 +51,19 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Reader:
-    """A source whose columns have been chosen.
+    """A source whose columns have been chosen."""
 
-    Arguments:
-        name: The name of the data set.
-        label: The name of the source in messages.
-        parts: Its files, in the order of their rows.
-        layout: The roles of its columns.
-        missing: The policy for rows with missing values: ``drop``, ``impute`` or None, an error.
-        flow_schemas: The descriptions of its columns, if a flow has them; None: they are detected.
-        sizes: The default sizes of the validation and test splits: rows, or fractions.
-        new_levels: True if columns of data may have unknown levels.
-    """
-
-    name: str
-    label: str
-    parts: tuple[Part, ...]
-    layout: Layout
+    name: str  #: The name of the data set
+    label: str  #: The name of the source in messages
+    parts: tuple[Part, ...]  #: Its files, in the order of their rows
+    layout: Layout  #: The roles of its columns
+    #: The policy for rows with missing values: ``drop``, ``impute`` or None, an error
     missing: str | None = None
+    #: The descriptions of its columns, if a flow has them; None: they are detected
     flow_schemas: Schemas | None = None
+    #: The default sizes of the validation and test splits: rows, or fractions
     sizes: tuple[int | float, int | float] = (0.1, 0.1)
-    new_levels: bool = False
+    new_levels: bool = False  #: True if columns of data may have unknown levels
 
     @property
     def rows(self) -> int:
@@ -133,7 +118,7 @@ class Reader:
         """The names of the data: of columns, or of the places in a list, as ``image[0]``."""
         if self.layout.lists:
             return [f"{self.layout.columns[0]}[{k}]" for k in range(self.width)]
-        return [column.name for column in self.columns.modelled]
+        return self.columns.features
 
     @property
     def context_width(self) -> int:
@@ -273,20 +258,15 @@ class Reader:
             )
             context = contexts.one_hot(codes)
         if layout.label in layout.context:
-            labels = codes[:, [column.name for column in contexts.modelled].index(layout.label)]
+            labels = codes[:, contexts.features.index(layout.label)]
             labels = np.nan_to_num(labels, nan=-1).astype(np.int64)
         elif layout.label is not None:
             labels = _labels(batch.column(layout.label), layout.label, place)
         if data is None:
             return Rows(self._lists(batch, place, missing, used), labels, context)
-        options = {"missing": missing, "used": used, "remedy": self._remedy}
+        options = {"missing": missing, "used": used, "remedy": DROP + IMPUTE}
         x = encoded(data, batch, place, new_levels=self.new_levels, **options)
         return Rows(x.astype(self.dtype, copy=False), labels, context)
-
-    @property
-    def _remedy(self) -> str:
-        """The end of a message about a missing value of the data."""
-        return SAMPLED if self.flow_schemas else DROP + IMPUTE
 
     def _lists(
         self, batch: pa.RecordBatch, place: Place, missing: bool, used: np.ndarray | None
@@ -300,7 +280,7 @@ class Reader:
         bad = _not_finite(x, missing=missing) if levels is None else ~(x < levels)
         for row, k in _first_used(bad, used):
             expected = f"0 … {levels - 1}" if levels else "a finite number"
-            expected += self._remedy if levels is None and np.isnan(x[row, k]) else ""
+            expected += DROP + IMPUTE if levels is None and np.isnan(x[row, k]) else ""
             raise place.bad(row, f"{name}[{k}]", lists[row].as_py()[k], expected)
         return x
 

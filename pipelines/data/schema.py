@@ -16,15 +16,10 @@ Batches = Callable[[Sequence[str]], Iterable[tuple[pa.RecordBatch, Place]]]
 
 
 class Schemas(NamedTuple):
-    """The descriptions of a source's columns.
+    """The descriptions of a source's columns."""
 
-    Arguments:
-        data: The columns of a table; None: the data are fixed-size lists.
-        context: The columns of contexts; None: there are none.
-    """
-
-    data: Columns | None
-    context: Columns | None
+    data: Columns | None  #: The columns of a table; None: the data are fixed-size lists
+    context: Columns | None  #: The columns of contexts; None: there are none
 
 
 def detect(layout: Layout, batches: Batches, *, label: str) -> Schemas:

@@ -18,21 +18,14 @@ SOURCE = "--data.source"
 
 
 class Source(NamedTuple):
-    """A source whose columns have not been chosen.
+    """A source whose columns have not been chosen."""
 
-    Arguments:
-        name: The name of the data set.
-        label: The name of the source in messages.
-        parts: Its files, in the order of their rows.
-        sizes: The default sizes of the validation and test splits: rows, or fractions.
-        folders: The names of the classes of a folder of images.
-    """
-
-    name: str
-    label: str
-    parts: tuple[Part, ...]
+    name: str  #: The name of the data set
+    label: str  #: The name of the source in messages
+    parts: tuple[Part, ...]  #: Its files, in the order of their rows
+    #: The default sizes of the validation and test splits: rows, or fractions
     sizes: tuple[int | float, int | float] = (0.1, 0.1)
-    folders: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()  #: The names of the classes of a folder of images
 
     def reader(
         self,

@@ -46,7 +46,7 @@ def evaluate(
     densities = {"flow": (flow := load(trained / "checkpoint"))}
     for name, file in (("gaussian", GAUSSIAN), ("mixture", MIXTURE)):
         densities[name] = density(Preprocessing.load(preprocessed / file))
-    metrics, of_flow = json.loads((preprocessed / NUMBERS).read_text()), {}
+    metrics, of_flow = json.loads((trained / NUMBERS).read_text()), {}
     training = json.loads((trained / "training.json").read_text())["metrics"]
     metrics |= {name: training[name] for name in LENGTH}
     for name in (split for split in SPLITS if split in dataset.manifest.counts):

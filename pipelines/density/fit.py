@@ -22,7 +22,6 @@ from ebflow.tables.batches import Batch
 from ebflow.tables.rows import subset
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
-from pipelines.inference.tables import codes_of
 from pipelines.reporting.style import is_picture
 
 ROWS = 2000  # Most test rows that are compared with as many samples
@@ -122,6 +121,6 @@ def _frame(manifest: Manifest, batch: Batch) -> pa.Table:
     """Returns the columns of rows and their contexts by name."""
     numbers = batch.x.flatten(1).double().numpy()
     if batch.context is not None:
-        codes = codes_of(manifest.context.columns, batch.context.double().numpy())
+        codes = manifest.context.columns.from_one_hot(batch.context.double().numpy())
         numbers = np.concatenate([numbers, codes], 1)
     return _columns(manifest).decode(numbers)

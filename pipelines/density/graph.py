@@ -6,6 +6,9 @@
                   │            │            ↑          ↑            ↑
                   │            └────────────┼──────────┼────────────┤
                   └─────────────────────────┴──────────┴────────────┘
+
+If the configuration has a rival, that is preprocessed and trained beside the first flow, and a
+stage ``choose`` comes before ``evaluate``.
 """
 
 import os
@@ -13,13 +16,14 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ebflow.errors import BadInput
 from ebflow.recipes import BUDGET
 from pipelines.config import ClusterConfig, DensityConfig, Model, PreprocessConfig
+from pipelines.config.recipes import rival
 from pipelines.config.source import counted, opened
 from pipelines.data.messages import as_bad_input
 from pipelines.data.prepare import check_data
@@ -41,6 +45,7 @@ Problem = tuple[str, object, str]  # An option, its value, and what was expected
 prepare = Stage("pipelines.data.prepare", executor="driver")
 preprocess = Stage("pipelines.density.preprocess", needs=needs_from_config)
 train = Stage("pipelines.density.train", needs=needs_of_training)
+choose = Stage("pipelines.density.choose")
 evaluate = Stage("pipelines.density.evaluate")
 report = Stage("pipelines.density.report")
 
@@ -52,8 +57,20 @@ def density(config: DensityConfig, source: Source) -> dict[str, Artefact]:
     inputs = {"data": prepare(config.data, source=source)}
     inputs["preprocessed"] = preprocess(config.training.preprocess_fit, **inputs)
     inputs["trained"] = train(config.training, **inputs)
+    if config.rival:
+        inputs["trained"] = _better(config, inputs)
     inputs["evaluated"] = evaluate(config.evaluate, **inputs)
     return {**inputs, "report": report(config, **inputs)}
+
+
+def _better(config: DensityConfig, inputs: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Returns the better training: the first, or that of the rival, which this adds."""
+    other, title = rival(config), f"rival {config.rival}"
+    own = {"data": inputs["data"]}
+    own["preprocessed"] = preprocess(other.preprocess_fit, title=title, **own)
+    second = train(other, title=title, **own)
+    pair = {"first": inputs["trained"], "second": second}
+    return choose(config.evaluate, data=inputs["data"], **pair)
 
 
 def check(config: DensityConfig) -> Source:
@@ -68,7 +85,7 @@ def check(config: DensityConfig) -> Source:
     for option, found, expected in chain(of_data, _of_gpus(config.cluster)):
         raise BadInput(option=option, found=found, expected=expected)
     _check_bounds(config.preprocess, reader.features)
-    _check_model(config.model, reader.shape, reader.context_width)
+    _check_model(config.model, reader)
     return Source(config.data.source, reader.digest)
 
 
@@ -132,8 +149,8 @@ def _of_gpus(config: ClusterConfig) -> Iterator[Problem]:
         yield "--cluster.gpu", f"{found} GPUs in this machine", expected
 
 
-def _check_model(model: Model, shape: tuple[int, ...], context: int) -> None:
-    """Raises BadInput if the architecture is not for the shape."""
+def _check_model(model: Model, reader: Reader) -> None:
+    """Raises BadInput if the architecture is not for such data."""
     if model.fits_every_shape:
         return
     import torch
@@ -141,8 +158,10 @@ def _check_model(model: Model, shape: tuple[int, ...], context: int) -> None:
     from ebflow.randomness import generator
     from pipelines.training.flow_training import build_flow
 
-    weights = generator(0, "check")
-    build_flow(model, shape, context=context, generator=weights, dtype=torch.float32)
+    options = {"generator": generator(0, "check"), "dtype": torch.float32}
+    if model.architecture == "pixelcnn":
+        options["values"] = reader.levels
+    build_flow(model, reader.shape, context=reader.context_width, **options)
 
 
 def describe(config: DensityConfig) -> Description:
@@ -150,12 +169,15 @@ def describe(config: DensityConfig) -> Description:
     data, network = Path(config.data.source).stem, config.model.architecture
     if depth := config.model.options.get("depth"):
         network += f"-{depth}"
+    method = config.method
+    if config.rival:
+        network, method = (f"{one} or {config.rival}" for one in (network, method))
     return Description(
         parts=(data, config.short_loss, network),
-        about=f"An energy-based flow of **{data}**, trained by {config.method}.",
+        about=f"An energy-based flow of **{data}**, trained by {method}.",
         tags={
             "ebflow.data": data,
-            "ebflow.net": network,
+            "ebflow.network": network,
             "ebflow.objective": config.objective.name,
             "ebflow.seed": str(config.seed),
         },

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pipelines.config import Model
 from pipelines.data.manifest import Manifest
 from pipelines.data.splits import SELECTION
 
@@ -93,8 +92,14 @@ def with_error(value: float, error: float | None, form: str = ".2f") -> str:
     return f"{value:{form}}" + ("" if error is None else f" ± {error:{form.lstrip('+')}}")
 
 
-def warnings(numbers: Mapping[str, float], manifest: Manifest, model: Model) -> Iterator[str]:
-    """Yields problems that a reader must not miss, from the metrics of training and evaluation."""
+def warnings(
+    numbers: Mapping[str, float], manifest: Manifest, model: Mapping[str, str]
+) -> Iterator[str]:
+    """Yields problems that a reader must not miss, from the metrics of training and evaluation.
+
+    ``model`` has the names of its architecture and of its base.
+    """
+    architecture = model["architecture"]
     if numbers["train/best_step"] == 0:
         yield (
             "no validation was better than the start: the checkpoint is the untrained flow. Lower "
@@ -104,9 +109,9 @@ def warnings(numbers: Mapping[str, float], manifest: Manifest, model: Model) -> 
     difference, error = rival.difference
     if error is not None and difference > max(error, LEAST):
         remedies = ["train for longer (--train.steps, --train.max-seconds)"]
-        if model.base != "mixture":
+        if model["base"] != "mixture" and architecture != "pixelcnn":
             remedies.append("start from the mixture (--model.base mixture)")
-        if model.architecture != "coupling" and manifest.width > 1:
+        if architecture not in ("coupling", "pixelcnn") and manifest.width > 1:
             remedies.append("try couplings (--model.architecture coupling)")
         apart = f"{difference:.2f} ± {error:.2f} nats"
         yield f"the flow is worse than a {rival.name}, by {apart}: {', or '.join(remedies)}"

@@ -79,7 +79,7 @@ def report(
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
     rows = metrics_log.read(trained / metrics_log.FILE)
     figures = plots(dataset.manifest, rows, numbers, compared, log_probs)
-    steps = json.loads((preprocessed / COLUMNS).read_text())
+    steps = json.loads((trained / COLUMNS).read_text())
     result(config, dataset.manifest, numbers, training, steps, compared, figures).save(config, run)
 
 
@@ -100,7 +100,7 @@ def result(
     names = [name for start in METRICS for name in numbers if name.startswith(start)]
     lines, rival = likelihoods.lines(numbers), likelihoods.better(numbers)
     finding = f"The flow's negative log-likelihood of the test rows is {rival.compared}."
-    doubts = likelihoods.warnings(numbers, manifest, config.model)
+    doubts = likelihoods.warnings(numbers, manifest, training["model"])
     return Result(
         title=f"Density of {manifest.name}",
         conclusion=Conclusion((finding,)),
@@ -108,7 +108,8 @@ def result(
         headline=Table("", likelihoods.HEADINGS, [line.cells for line in lines], NOTE),
         facts={
             **_data(manifest, steps),
-            "trained by": config.method,
+            "trained by": training["model"]["method"],
+            **({"chosen": training["choice"]} if "choice" in training else {}),
             **_training(numbers, training["verdict"], manifest.counts["validation"]),
             "workers": training["workers"],
         },
@@ -120,7 +121,7 @@ def result(
             "workers": training["workers"],
             "columns": steps,
             "fit": compared.values,
-            "method": config.method,
+            "method": training["model"]["method"],
             "splits": manifest.assignment,
             "seeds": {"data": config.data.seed, "training": config.seed},
         },

@@ -13,11 +13,13 @@ from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
 from pipelines.training.flow_training import fit
 from pipelines.training.loop import export_checkpoints
-from pipelines.training.preprocessing import PREPROCESSING
+from pipelines.training.preprocessing import COLUMNS, NUMBERS, PREPROCESSING
 
 
 def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) -> None:
     """Writes ``checkpoint/`` (the best by validation), ``last/``, metrics and ``training.json``.
+
+    Beside them are descriptions of the preprocessing.
 
     Raises:
         NonFinite: If a loss or likelihood was not finite, and the configuration forbids a retry,
@@ -33,6 +35,10 @@ def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) ->
     run.log_artifacts(run.output / "checkpoint", "checkpoint")
     shutil.copy(run.work / metrics_log.FILE, run.output)
     summary = _summary(result, result["began"] - started, time.time() - started)
+    summary["model"] = {"method": config.method, "architecture": config.model.architecture,
+                        "base": config.model.base}  # fmt: skip
+    for name in (COLUMNS, NUMBERS):
+        shutil.copy(preprocessed / name, run.output)
     write_json(run.output / "training.json", summary)
     run.log_metrics(summary["metrics"])
     run.set_tags({f"ebflow.{name}": summary[name] for name in ("verdict", "workers")})

@@ -19,11 +19,11 @@ import redun.logging
 from redun import Scheduler, task
 from redun.config import Config
 from redun.executors.base import Executor
-from redun.expression import quote
+from redun.expression import Expression, TaskExpression, quote
 from redun.scheduler import Job, catch_all, root_task
 from redun.task import Task
-from redun.utils import iter_nested_value
-from sqlalchemy import text
+from redun.utils import iter_nested_value, map_nested_value
+from sqlalchemy import event
 
 from ebflow.errors import BadInput
 from pipelines import store
@@ -40,14 +40,17 @@ FAILED = (BadInput, StageFailed)  # Errors of a stage that fails
 
 Cell = Artefact | dict[str, Artefact]  # An artefact, or several by their names
 
+#: Declares a function that returns a part of a graph from finished artefacts
 subgraph = partial(task, namespace="ebflow", cache=False)
-"""Declares a function that returns a part of a graph from finished artefacts."""
+
+
+STAGES: dict[str, Stage] = {}  # The stages of redun's tasks by their names
 
 
 @cache
 def task_of(stage: Stage) -> Task:
     """Returns the redun task of a stage, whose name has its package, if any."""
-    return task(
+    found = task(
         name=stage.name,
         namespace=stage.module.rpartition(".")[0] or "ebflow",
         version=stage.version,
@@ -56,6 +59,8 @@ def task_of(stage: Stage) -> Task:
         executor=EXECUTOR,
         stage=stage,
     )(_signature)
+    STAGES[found.fullname] = stage
+    return found
 
 
 def _signature(config: Any, inputs: Mapping[str, Any], title: str) -> Artefact:  # noqa: ANN401
@@ -111,19 +116,13 @@ class Status:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of an evaluation.
+    """The outcome of an evaluation."""
 
-    Arguments:
-        value: The value of the graph, with artefacts in place of expressions.
-        statuses: The statuses of its stages by their names, in the order of their start.
-        started: The stages that were not cached.
-        keys: The keys of all stages.
-    """
-
-    value: Any
+    value: Any  #: The value of the graph, with artefacts in place of expressions
+    #: The statuses of its stages by their names, in the order of their start
     statuses: dict[str, Status]
-    started: list[Work]
-    keys: Collection[str]
+    started: list[Work]  #: The stages that were not cached
+    keys: Collection[str]  #: The keys of all stages
 
     @property
     def ready(self) -> list[Work]:
@@ -149,7 +148,8 @@ class StoreExecutor(Executor):
     """Finds stages in the store; those that are not there it starts, each once.
 
     Arguments:
-        start: Starts a stage; returns the future of its artefact.
+        start: Starts a stage; returns the future of its artefact. None: nothing runs, and the
+            result is the artefact that is expected.
         force: True if it finds nothing.
         dry: True if it only plans; otherwise it marks what it finds as used.
 
@@ -158,32 +158,73 @@ class StoreExecutor(Executor):
     """
 
     def __init__(
-        self, start: Callable[[Work], Future[Artefact]], *, force: bool, dry: bool
+        self, start: Callable[[Work], Future[Artefact]] | None, *, force: bool, dry: bool
     ) -> None:
         super().__init__(EXECUTOR)
         self.start_stage, self.force, self.dry = start, force, dry
         self.started: list[Work] = []
         self.results: dict[str, Future[Artefact]] = {}
         self.statuses: dict[str, Status] = {}
+        self.reduced: dict[int, Any] = {}
+
+    def reduce(self, graph: Any) -> Any:  # noqa: ANN401
+        """Returns a graph with artefacts in place of the stages that do not run.
+
+        redun takes milliseconds for each expression, and would record stages that were cached.
+        """
+        return map_nested_value(self._reduce_one, graph)
+
+    def _reduce_one(self, value: Any) -> Any:  # noqa: ANN401
+        if not isinstance(value, TaskExpression):
+            return value
+        if id(value) not in self.reduced:  # stages that share an input share its expression
+            self.reduced[id(value)] = self._reduce_task(value)
+        return self.reduced[id(value)]
+
+    def _reduce_task(self, value: TaskExpression) -> Any:  # noqa: ANN401
+        args, kwargs = self.reduce((value.args, value.kwargs))
+        stage = STAGES.get(value.task_name)
+        if stage and not any(isinstance(one, Expression) for one in iter_nested_value(args)):
+            work = Work(stage, *args, **kwargs)
+            result = self.result(work) if self.start_stage is None else self._find(work)
+            if result is not None:
+                return result.result()
+        options = value._options, value._export_options, value._length  # noqa: SLF001
+        return type(value)(value.task_name, args, kwargs, *options)
 
     def submit(self, job: Job) -> None:
         """Finds or starts the stage of a job, unless it has come up before."""
         args, kwargs = job.args
-        work = Work(job.get_option("stage"), *args, **kwargs)
+        result = self.result(Work(job.get_option("stage"), *args, **kwargs))
+        result.add_done_callback(partial(self._hand_on, job))
+
+    def result(self, work: Work) -> Future[Artefact]:
+        """Returns the artefact of a stage, which is found or started."""
+        if (result := self._find(work)) is None:
+            self._status(work).ran += 1
+            self.started.append(work)
+            result = _expected(work) if self.start_stage is None else self.start_stage(work)
+            self.results[work.key] = result
+        return result
+
+    def _find(self, work: Work) -> Future[Artefact] | None:
+        """Returns the artefact of a stage that has come up before, or that is in the store."""
         name, key = work.stage.name, work.key
         if key not in self.results:
-            status, found = self.statuses.setdefault(name, Status()), None
+            found = None
             with suppress(OSError):  # the stage asks the store again
                 found = None if self.force else store.find(name, key)
-            status.cached += found is not None
-            status.ran += found is None
             if found is None:
-                self.started.append(work)
-            elif not self.dry:
+                return None
+            self._status(work).cached += 1
+            if not self.dry:
                 with suppress(OSError):  # a mark that cannot be written fails no run
                     store.mark_used(name, key)
-            self.results[key] = _finished(found) if found else self.start_stage(work)
-        self.results[key].add_done_callback(partial(self._hand_on, job))
+            self.results[key] = _finished(found)
+        return self.results[key]
+
+    def _status(self, work: Work) -> Status:
+        return self.statuses.setdefault(work.stage.name, Status())
 
     def _hand_on(self, job: Job, future: Future[Artefact]) -> None:
         """Passes the result of a stage to redun."""
@@ -202,7 +243,7 @@ def _finished(artefact: Artefact) -> Future[Artefact]:
 
 def evaluate(
     graph: Any,  # noqa: ANN401
-    start: Callable[[Work], Future[Artefact]],
+    start: Callable[[Work], Future[Artefact]] | None,
     *,
     force: bool = False,
     output: Path | None = None,
@@ -211,7 +252,7 @@ def evaluate(
     """Evaluates a graph: an expression of redun, or a nest of them.
 
     Arguments:
-        start: Starts a stage that the store does not have.
+        start: Starts a stage that the store does not have; None: a stage has run if it would.
         force: True if all stages run again.
         output: The folder of results, which gets redun's database as the history of the run; None:
             nothing is recorded.
@@ -225,7 +266,8 @@ def evaluate(
     executor = StoreExecutor(start, force=force, dry=dry)
     try:
         with _database(output and output / HISTORY) as database:
-            root = root_task.options(prov=output is not None)(quote(graph))
+            rest = executor.reduce(graph)
+            root = root_task.options(prov=output is not None)(quote(rest))
             value = _scheduler(database, executor).run(root)
     except SystemExit as stop:
         raise KeyboardInterrupt from stop
@@ -272,9 +314,15 @@ def _scheduler(database: Path | str, executor: StoreExecutor) -> Scheduler:
     scheduler = Scheduler(Config({"backend": {"db_uri": f"sqlite:///{database}"}}))
     scheduler.add_executor(executor)
     scheduler.load(migrate=True)
-    scheduler.backend.session.execute(text("PRAGMA synchronous=OFF"))  # a crash loses it anyway
+    event.listen(scheduler.backend.engine, "checkout", _trust_disk)
     gc.freeze()  # otherwise each collection visits all modules, as often as a large graph asks
     return scheduler
+
+
+def _trust_disk(connection: Any, *_: object) -> None:  # noqa: ANN401
+    """Commits without waiting for the disk: a crash loses the temporary file anyway."""
+    for mode in ("synchronous=OFF", "journal_mode=MEMORY"):
+        connection.execute(f"PRAGMA {mode}")
 
 
 class _Unmade(Exception):
@@ -300,10 +348,10 @@ def plan(graph: Any, *, force: bool = False, dry: bool = True) -> Outcome:  # no
     The value is None if the graph depends on the content of an artefact that is not there; then
     the stages that follow from it are not among the statuses.
     """
-    return evaluate(graph, _expect, force=force, dry=dry)
+    return evaluate(graph, None, force=force, dry=dry)
 
 
-def _expect(work: Work) -> Future[Artefact]:
+def _expected(work: Work) -> Future[Artefact]:
     name, key = work.stage.name, work.key
     return _finished(_Expected(stage=name, key=key, digest=key, size=0, run_id=""))
 

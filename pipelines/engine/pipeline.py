@@ -14,69 +14,48 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Description:
-    """The description of a run in MLflow before it has results.
+    """The description of a run in MLflow before it has results."""
 
-    Arguments:
-        parts: The parts of its name, most important first.
-        about: Its content in Markdown.
-        tags: Tags to find it by.
-    """
-
-    parts: tuple[str, ...]
-    about: str
-    tags: Mapping[str, str]
+    parts: tuple[str, ...]  #: The parts of its name, most important first
+    about: str  #: Its content in Markdown
+    tags: Mapping[str, str]  #: Tags to find it by
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A pipeline, as its functions.
+    """A pipeline, as its functions."""
 
-    Arguments:
-        name: The name of its command, its experiment in MLflow and its folder of results.
-        check: Returns the inputs of the graph of a configuration; raises BadInput, writes nothing.
-        examine: Reads all data of a configuration; raises BadInput at the first problem.
-        graph: Returns artefacts by name, as expressions of redun, from a configuration and its
-            inputs. The artefact ``report`` has the result (:mod:`pipelines.reporting.result`).
-        describe: Returns the description of a run of a configuration.
-        add_files: Copies files of the artefacts into the folder of results, besides the report's.
-        log: Logs anything besides configuration, metrics and files to the MLflow run, from the
-            artefacts and the folder of results.
-        config: The class of its configuration; its docstring is the start of the help.
-    """
-
-    name: str
+    name: str  #: The name of its command, its experiment in MLflow and its folder of results
+    #: Returns artefacts by name, as expressions of redun, from a configuration and its inputs. The
+    #: artefact ``report`` has the result (:mod:`pipelines.reporting.result`).
     graph: Callable[[Any, Any], Any]
-    describe: Callable[[Any], Description]
+    describe: Callable[[Any], Description]  #: Returns the description of a run of a configuration
+    #: Returns the inputs of the graph of a configuration; raises BadInput, writes nothing
     check: Callable[[Any], Any] = lambda config: None
+    #: Reads all data of a configuration; raises BadInput at the first problem
     examine: Callable[[Any], None] = lambda config: None
+    #: Copies files of the artefacts into the folder of results, besides the report's
     add_files: Callable[[Any, Path], None] = lambda artefacts, folder: None
+    #: Logs anything besides configuration, metrics and files to the MLflow run, from the artefacts
+    #: and the folder of results
     log: Callable[[Any, Path, "StageRun"], None] = lambda artefacts, folder, run: None
+    #: The class of its configuration; its docstring is the start of the help
     config: type[Section] = Section
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a pipeline, as the user asks for it.
-
-    Arguments:
-        name: Name of the run.
-        output: Folder for the results.
-        command: The command that reproduces the run.
-        recipe: The named configuration that it started from, if any.
-        force: True if every stage runs again.
-        resume: True if it must be unchanged since it was interrupted.
-        retries: How often Ray runs a stage again whose process died, or after an OSError.
-    """
+    """A run of a pipeline, as the user asks for it."""
 
     pipeline: Pipeline
-    name: str
+    name: str  #: Name of the run
     config: Section
-    output: Path
-    command: str
-    recipe: str | None = None
-    force: bool = False
-    resume: bool = False
-    retries: int = 2
+    output: Path  #: Folder for the results
+    command: str  #: The command that reproduces the run
+    recipe: str | None = None  #: The named configuration that it started from, if any
+    force: bool = False  #: True if every stage runs again
+    resume: bool = False  #: True if it must be unchanged since it was interrupted
+    retries: int = 2  #: How often Ray runs a stage again whose process died, or after an OSError
 
     def key(self, inputs: object) -> str:
         """Returns the key of pipeline, name, configuration and content of the inputs."""

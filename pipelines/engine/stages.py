@@ -67,23 +67,20 @@ class Source:
 class Stage:
     """A stage of a graph: the function in a module that has the module's own name.
 
-    A graph calls the stage with a configuration, its inputs by their names and, where a run has
-    several stages of a kind, a title, which is no part of the key; the result is an expression of
-    redun. The function is called with the configuration; the inputs by the same names, with
-    folders instead of artefacts; and ``run``, its MLflow run, with ``output``, a new folder to
-    fill, ``work``, a folder that outlives a failure, and ``reporter``, which shows how far it is.
-
-    Arguments:
-        module: Its full name. Its code, and that of all that it imports, is part of the key.
-        executor: ``ray``, or ``driver``: the process of the command, which sees the user's files.
-        needs: The resources it reserves, or a function from its configuration to them.
-        on_driver_node: True if it runs on the driver's node, where its work folder stays.
+    A graph calls the stage with a configuration and its inputs by their names. If a run has
+    several stages of a kind, they have titles, which are no part of the key. The result is an
+    expression of redun. The function is called with the configuration, the inputs by the same
+    names, as folders instead of artefacts, and ``run``, its MLflow run. Its ``output`` is a new
+    folder to fill, ``work`` a folder that outlives a failure, and ``reporter`` shows the progress.
     """
 
-    module: str
+    module: str  #: Its full name. Its code, and that of all that it imports, is part of the key.
     _: KW_ONLY
+    #: ``ray``, or ``driver``: the process of the command, which sees the user's files
     executor: str = "ray"
+    #: The resources it reserves, or a function from its configuration to them
     needs: Needs | Callable[[Any], Needs] = field(default_factory=lambda: {"CPU": 1})
+    #: True if it runs on the driver's node, where its work folder stays
     on_driver_node: bool = False
 
     @property
@@ -105,17 +102,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Work:
-    """A call of a stage.
-
-    Arguments:
-        inputs: Artefacts and sources, or lists and dictionaries of them, by their names.
-        title: A title that distinguishes it from others of its kind.
-    """
+    """A call of a stage."""
 
     stage: Stage
     config: Any
+    #: Artefacts and sources, or lists and dictionaries of them, by their names
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    title: str = ""
+    title: str = ""  #: A title that distinguishes it from others of its kind
 
     @cached_property
     def key(self) -> str:
@@ -177,22 +170,14 @@ def _options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noq
 
 @dataclass(frozen=True)
 class Context:
-    """Settings of a run that reach its stages and change no result.
+    """Settings of a run that reach its stages and change no result."""
 
-    Arguments:
-        tracker: The experiment in MLflow.
-        parent: The MLflow run of the pipeline.
-        command: The command that reproduces it.
-        name: The name of the run.
-        force: True if stages run again that are finished.
-        show: Shows how far a job is: its stage and key, the share that is done, text and note.
-    """
-
-    tracker: "Tracker"
-    parent: str
-    command: str
-    name: str
-    force: bool
+    tracker: "Tracker"  #: The experiment in MLflow
+    parent: str  #: The MLflow run of the pipeline
+    command: str  #: The command that reproduces it
+    name: str  #: The name of the run
+    force: bool  #: True if stages run again that are finished
+    #: Shows how far a job is: its stage and key, the share that is done, text and note
     show: Callable[[str, str, float, str, str], None] = lambda *message: None
 
 

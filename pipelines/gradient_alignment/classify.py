@@ -15,6 +15,7 @@ Source: Srinivas, Fleuret (2021), arXiv:2006.09128.
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -53,8 +54,8 @@ Rows = tuple[Tensor, Tensor]  # Rows in [0, 1] with shape (N, D), and their clas
 def classify(config: ClassifierConfig, data: Path, *, run: StageRun) -> None:
     """Writes the classifier and the outcome of its training.
 
-    A training that diverges keeps its last weights and its diagnosis. One that collapses
-    continues and is diagnosed. Products and convolutions have full float32 precision.
+    A training that diverges has its last weights and its diagnosis. One that collapses continues
+    and is diagnosed. Products and convolutions have full float32 precision.
     """
     dataset = run.open(config, Dataset(data))
     manifest, splits = dataset.manifest, map(dataset.split, ("train", "validation"))
@@ -132,7 +133,7 @@ def penalty(config: RegularizerConfig, shape: Sequence[int], smoothing: float) -
     if options.get("floor") is not None:
         width = torch.Size(shape).numel()
         options["floor"] *= regularizers.smallest_trace(width, smoothing)
-    objective = function(**options)
+    objective = partial(function, **options)
     return regularizers.centred(objective) if config.centred else objective
 
 
@@ -146,9 +147,9 @@ def train(
 ) -> Iterator[dict[str, float]]:
     """Trains a classifier in place by Adam under a cosine; yields the metrics of every epoch.
 
-    They are means over the epoch's steps (the penalty without its weight), the validation
-    accuracy, and the mean trace and norm of the gradient at the first training rows. The network
-    is then in evaluation mode.
+    They are means over the epoch's steps (the penalty without its weight) and the validation
+    accuracy. The trace and the norm of the gradient are means over the first training rows. The
+    network is then in evaluation mode.
 
     Raises:
         NonFinite: At the end of an epoch with a loss that is not finite.

@@ -49,12 +49,10 @@ def _trained(about: str, regularizer: RegularizerConfig, **training: float) -> M
     return Model(about, ClassifierConfig(regularizer=regularizer, **training))
 
 
-def _paper(name: str, weight: float, step: float, ceiling: float = 1000.0) -> RegularizerConfig:
+def _paper(name: str, weight: float, step: float) -> RegularizerConfig:
     """Returns a regularizer with the one-sided estimator, as published."""
-    return RegularizerConfig(
-        name=name, weight=weight, step=step, ceiling=ceiling, estimator="taylor",
-        directions="gaussian",
-    )  # fmt: skip
+    options = {"estimator": "taylor", "directions": "gaussian"}
+    return RegularizerConfig(name=name, weight=weight, step=step, **options)
 
 
 # The paper and its code disagree on every weight. The paper gives neither σ nor K: those of the

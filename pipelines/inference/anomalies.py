@@ -31,19 +31,12 @@ BLOCK = 16_384  # Rows at a time
 
 @dataclass(frozen=True)
 class Detection:
-    """The detector of a run, and the columns that it compares.
+    """The detector of a run, and the columns that it compares."""
 
-    Attributes:
-        model: The run's flow, which gives the reasons.
-        detector: The detector, fitted to training rows of the run.
-        names: The columns of a table that it compares; empty for rows without names.
-        never_missing: Those in which none of these rows lacks a value.
-    """
-
-    model: Model
-    detector: FlowDetector
-    names: list[str]
-    never_missing: list[str]
+    model: Model  #: The run's flow, which gives the reasons
+    detector: FlowDetector  #: The detector, fitted to training rows of the run
+    names: list[str]  #: The columns of a table that it compares; empty for rows without names
+    never_missing: list[str]  #: Those in which none of these rows lacks a value
 
     @classmethod
     def of(cls, model: Model, reader: Reader) -> "Detection":
@@ -141,10 +134,10 @@ def detect(
 
     A detector (ebflow.sklearn.FlowDetector) compares them with at most 10,000 training rows, and
     the flow's log-density compares complete rows with test rows. At most about a share --alpha of
-    normal rows is reported. Each reason is a column whose value is unlikely
-    given all others. Always reported are levels and missing values of columns that none of these
-    training rows has, other values of columns in which every value is repeated, values outside
-    known bounds, and rows that differ from a constant or a linear function of the training rows.
+    normal rows is reported. Each reason is a column whose value is unlikely given all others. Rows
+    with a new level, or a first missing value of a column, are always reported. So are new values
+    of a column in which every value is repeated, values outside known bounds, and rows that
+    differ from a constant or a linear function of the training rows.
 
     Arguments:
         data: the rows: any source that --data.source of `ebflow run density` takes
@@ -161,12 +154,12 @@ def detect(
     if trained.reference is None:
         expected = "the folder of a run, which has training rows to compare with"
         raise BadInput(option="MODEL", found=repr(model), expected=expected)
-    reader = tables.match(data, trained, missing="impute", new_levels=True)
+    reader = tables.match(data, trained, new_levels=True)
     print(f"{reader.label}: {reader.rows} rows")
     if dry_run:
         return
     torch.set_num_threads(1)
-    with as_bad_input(), warnings.catch_warnings():
+    with as_bad_input(reader.label), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of one of several scores
         detection = Detection.of(trained, reader)
         if alpha < detection.least:

@@ -33,18 +33,13 @@ ROWS, VALUES = 10_000, 1 << 22
 
 @dataclass(frozen=True)
 class Reference:
-    """Rows that other rows are compared with.
+    """Rows that other rows are compared with."""
 
-    Attributes:
-        train, test: Log-densities of rows of each split in nats, ascending, each with shape (n,).
-        rows: Training rows, as the flow's data are numbered, with shape (r, D); NaN if missing.
-        context: Their contexts, with shape (r, C); C is 0 without any.
-    """
-
-    train: Tensor
-    test: Tensor
+    train: Tensor  #: Log-densities of training rows in nats, ascending, with shape (n,)
+    test: Tensor  #: Those of test rows
+    #: Training rows, as the flow's data are numbered, with shape (r, D); NaN if missing
     rows: Tensor
-    context: Tensor
+    context: Tensor  #: Their contexts, with shape (r, C); C is 0 without any
 
     @classmethod
     def of(cls, flow: Flow, train: Split, test: Split, *, batch_size: int = 1000) -> "Reference":

@@ -6,7 +6,7 @@ Every process uses one thread and loads the same model, so the results are the s
 
 import math
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -59,8 +59,8 @@ class Options:
     model: ModelName
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """the rows: any source that --data.source of `ebflow run density` takes"""
-    output: Path
-    """Parquet or CSV file to write"""
+    output: Path | None = None
+    """Parquet or CSV file to write; required"""
     seed: int = 0
     """seed of samples, and of the dequantization noise of integers"""
     workers: int | None = None
@@ -77,28 +77,40 @@ def score(options: Common) -> None:
 
     The output has the columns log_prob (nats, of the raw data) and bits_per_dim (integer data).
     A flow trained by `ebflow run density` adds rank, the number of training rows (10,000 at most)
-    that are at least as unlikely; p_value, (1 + rank) / (1 + training rows), which is too small
-    if the flow overfits; and p_value_test, the same for test rows, which is exact. If values are
-    missing, log_prob is an estimate of log p of the observed ones, log_prob_error its standard
-    error, and there is no rank. Columns are matched by name. If RAY_ADDRESS is set, a cluster
-    scores. Rows that differ from a constant or a linear function of the training rows have
-    log_prob = −∞.
+    that are at least as unlikely. p_value is (1 + rank) / (1 + training rows): too small if the
+    flow overfits. p_value_test is the same for test rows, and exact. If values are missing,
+    log_prob is an estimate of log p of the observed ones, log_prob_error its standard error, and
+    there is no rank. Columns are matched by name. If RAY_ADDRESS is set, a cluster scores. Rows
+    that differ from a constant or a linear function of the training rows have log_prob = −∞.
     """
-    model, reader = _opened(options, missing="impute", new_levels=True)
-    compute, finish = partial(scores, seed=options.seed), partial(excluded, model, reader)
+    model, reader = _opened(options)
+    compute, totals = partial(scores, seed=options.seed), Counter()
+    finish = lambda scored: _count(excluded(model, reader, scored), totals)  # noqa: E731
     if not _write(options, model, reader, compute, SCORED, finish):
         return
-    found = tables.read(options.output)
-    finite = found["log_prob"].filter(pc.is_finite(found["log_prob"]))
-    print(f"mean log p    {pc.mean(finite).as_py() or math.nan:.4f} nats")
-    if impossible := len(found) - len(finite):
+    finite, others = totals["finite"], ""
+    if impossible := totals["rows"] - finite:
         print(f"log p = −∞    {impossible} rows: new levels, values outside known bounds, other "
               "values of constants or of linear functions")  # fmt: skip
-    for name in found.column_names:
-        if name.startswith("p_value"):
-            low = pc.sum(pc.less_equal(found[name], LOW)).as_py() or 0
-            compared = len(found) - found[name].null_count
-            print(f"{name:<13} {low} of {compared} complete rows have at most {LOW}")
+        others = f", of the other {finite} rows"
+    print(f"mean log p    {totals['nats'] / finite if finite else math.nan:.4f} nats{others}")
+    for name in filter(totals.__contains__, ("p_value", "p_value_test")):
+        low = f"{totals[name]} of {totals['complete']}"
+        print(f"{name:<13} {low} complete rows have at most {LOW}")
+
+
+def _count(scored: Iterable[pa.Table], totals: Counter[str]) -> Iterator[pa.Table]:
+    """Yields blocks of scores, and adds up what is printed about them."""
+    for block in scored:
+        finite = block["log_prob"].filter(pc.is_finite(block["log_prob"]))
+        totals.update(rows=len(block), finite=len(finite), nats=pc.sum(finite).as_py() or 0.0)
+        for name in ("p_value", "p_value_test"):
+            if name in block.column_names:
+                low = pc.less_equal(block[name], LOW)
+                totals[name] += pc.sum(low).as_py() or 0
+        if "p_value" in block.column_names:
+            totals["complete"] += len(block) - block["p_value"].null_count
+        yield block
 
 
 def scores(model: Model, first: int, rows: Batch, *, seed: int = 0) -> pa.Table:
@@ -171,23 +183,33 @@ def impute(options: Common, samples: int = 5, sweeps: int = 5) -> None:
         raise BadInput(option="--samples", found=samples, expected="at least 1")
     if sweeps < 0:
         raise BadInput(option="--sweeps", found=sweeps, expected="at least 0")
-    model, reader = _opened(options, missing="impute", new_levels=True)
+    model, reader = _opened(options)
     if reader.levels is not None or len(model.flow.event_shape) != 1:
         raise BadInput(file=reader.label, found="images", expected="a table of numbers")
     if clash := set(ADDED) & set(reader.layout.reads):
         found = f"column {min(clash)}, which the output adds"
         raise BadInput(file=reader.label, found=found, expected="another name")
     compute = partial(imputations, seed=options.seed, samples=samples, sweeps=sweeps)
-    finish = partial(filled, model, reader, samples=samples)
+    shares: list[np.ndarray] = []
+    fill = partial(filled, model, reader, samples=samples)
+    finish = lambda blocks: fill(_collect(blocks, shares))  # noqa: E731
     if not _write(options, model, reader, compute, IMPUTED, finish):
         return
-    rows = tables.read(options.output, list(ADDED)).to_pandas().drop_duplicates("_row")
-    imputed = rows[rows["_effective"] != 1]
-    print(f"rows          {len(rows)}, {len(imputed)} of which had missing values")
-    if len(imputed):
-        poor = int((imputed["_effective"] < ENOUGH).sum())
-        print(f"effective     {imputed['_effective'].mean():.2f} of the proposals on average")
+    print(f"rows          {reader.rows}, {sum(map(len, shares))} of which had missing values")
+    if len(imputed := np.concatenate([*shares, []])):
+        poor = int((imputed < ENOUGH).sum())
+        print(f"effective     {imputed.mean():.2f} of the proposals on average")
         print(f"sweeps        {sweeps}, of {poor} rows whose share is below {ENOUGH}")
+        if impossible := int((imputed == 0).sum()):
+            print(f"no density    {impossible} rows, whose observed values are impossible")
+
+
+def _collect(imputed: Iterable[pa.Table], shares: list[np.ndarray]) -> Iterator[pa.Table]:
+    """Yields blocks of samples, and collects the effective shares of incomplete rows."""
+    for block in imputed:
+        found = block["_effective"].filter(pc.equal(block["_sample"], 0)).to_numpy()
+        shares.append(found[found != 1].astype(np.float32))
+        yield block
 
 
 def imputations(
@@ -221,15 +243,15 @@ def filled(
         yield frame
 
 
-def _opened(
-    options: Options, *, missing: str | None = None, new_levels: bool = False
-) -> tuple[Model, Reader]:
+def _opened(options: Options) -> tuple[Model, Reader]:
     """Returns the model and the source, after checking the options."""
+    model = load(options.model)
+    if options.output is None:  # tyro would complain of it before the model
+        raise BadInput(option="--output", found="none", expected="a file to write")
     tables.check_output(options.output)
     if options.workers is not None and options.workers < 1:
         raise BadInput(option="--workers", found=options.workers, expected="at least 1")
-    model = load(options.model)
-    return model, match(options.data, model, missing=missing, new_levels=new_levels)
+    return model, match(options.data, model, new_levels=True)
 
 
 def _write(

@@ -99,7 +99,7 @@ def _real(model: Model, source: str) -> pa.Table:
     Raises:
         BadInput: If it has images, or too few rows.
     """
-    reader = tables.match(source, model, missing="impute")
+    reader = tables.match(source, model)
     if reader.levels is not None or len(model.flow.event_shape) != 1:
         raise BadInput(file=reader.label, found="images", expected="a table of numbers")
     if reader.rows < LEAST:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from pyarrow.csv import CSVWriter
-from pyarrow.dataset import dataset
 from torch import Tensor
 
 from ebflow.errors import BadInput
@@ -20,6 +19,7 @@ from ebflow.tables import Column, Columns
 from ebflow.tables.batches import Batch
 from pipelines.data.arrays import array_table
 from pipelines.data.files import Part
+from pipelines.data.layout import is_text
 from pipelines.data.messages import listed
 from pipelines.data.reader import Reader, encoded
 from pipelines.data.schema import Schemas
@@ -34,16 +34,11 @@ if TYPE_CHECKING:
 FORMATS = (".parquet", ".csv")  # Suffixes of the files that ``write`` writes
 
 
-def match(
-    source: str | Path, model: Model, *, missing: str | None = None, new_levels: bool = False
-) -> Reader:
-    """Opens a source, as ``run density`` does, by the columns of a model.
+def match(source: str | Path, model: Model, *, new_levels: bool = False) -> Reader:
+    """Opens a source, as ``run density`` does, by the columns of a model; values may be missing.
 
-    Columns go by their names; only those of a model of arrays go by position.
-
-    Arguments:
-        missing: ``impute`` if values may be missing; None: that is an error.
-        new_levels: True if columns of data may have levels that the model does not know.
+    Columns go by their names; only those of a model of arrays go by position. ``new_levels`` is
+    True if columns of data may have levels that the model does not know.
 
     Raises:
         BadInput: If there is no such source, or its columns are not the model's.
@@ -56,10 +51,11 @@ def match(
     for part in found.parts:
         _expect(part, [*(data.features if data else ()), *context])
     schemas = Schemas(data, model.context)
-    reader = found.reader(columns, missing=missing, context=context, flow_schemas=schemas)
+    reader = found.reader(columns, missing="impute", context=context, flow_schemas=schemas)
     if data is None:
         reader = _as_array(reader, model)
     _check_units(reader, schemas)
+    _check_texts(reader, schemas)
     return replace(reader, new_levels=new_levels)
 
 
@@ -135,6 +131,21 @@ def _check_units(reader: Reader, schemas: Schemas) -> None:
             raise BadInput(**place, found=found, expected=expected, hint="Convert it")
 
 
+def _check_texts(reader: Reader, schemas: Schemas) -> None:
+    """Raises BadInput at a text that is no number; reads columns that have become text."""
+    for part, columns in product(reader.parts, filter(None, schemas)):
+        types = dict(zip(part.schema.names, part.schema.types, strict=True))
+        texts = [
+            column
+            for column in columns.modelled
+            if column.kind != "category" and is_text(types[column.name])
+            and str(types[column.name]) != column.dtype
+        ]  # fmt: skip
+        chosen = Columns(texts, columns.library)
+        for batch, place in part.batches(chosen.names, 1 << 16) if texts else ():
+            encoded(chosen, batch, place, missing=True)
+
+
 def schema(model: Model) -> pa.Schema:
     """Returns the columns and types of a model's data, followed by those of its contexts."""
     rows, context = torch.zeros(0, *model.flow.event_shape), torch.zeros(0, model.flow.context)
@@ -163,17 +174,10 @@ def table(
 
 def with_contexts(found: pa.Table, columns: Columns, context: Tensor) -> pa.Table:
     """Returns a table followed by the columns of contexts with shape (N, C)."""
-    beside = decoded(columns, codes_of(columns, context.double().numpy()))
+    beside = decoded(columns, columns.from_one_hot(context.double().numpy()))
     for field, column in zip(beside.schema, beside.columns, strict=True):
         found = found.append_column(field, column)
     return found
-
-
-def codes_of(columns: Columns, context: np.ndarray) -> np.ndarray:
-    """Returns the numbers (N, K) of contexts (N, C): the codes of the likeliest levels."""
-    ends = np.cumsum([size or 1 for size in columns.sizes])[:-1]
-    parts = zip(columns.sizes, np.split(context, ends, axis=1), strict=True)
-    return np.stack([part.argmax(1) if size else part[:, 0] for size, part in parts], 1)
 
 
 def decoded(columns: Columns, x: np.ndarray, first: int = 0) -> pa.Table:
@@ -251,8 +255,3 @@ def write(output: Path, tables: Iterator[pa.Table]) -> None:
     with drafted(output) as draft, writer_of(draft, first.schema) as writer:
         for each in chain([first], tables):
             writer.write_table(each)
-
-
-def read(output: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Returns columns of a file that ``write`` wrote; None: all."""
-    return dataset(output, format=output.suffix[1:]).to_table(columns)

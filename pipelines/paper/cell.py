@@ -9,19 +9,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ebflow.errors import BadInput
 from pipelines.config import DataConfig, DensityConfig, PreprocessFit, Section
 from pipelines.config.recipes import mnist9k_dense
-from pipelines.density.evaluate import LOG_PROBS
 from pipelines.paper.config import PaperConfig, RivalConfig
 from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.result import Table
 from pipelines.reporting.statistics import student
-from pipelines.reporting.style import Captioned
+
+if TYPE_CHECKING:
+    from pipelines.reporting.style import Captioned
 
 # The options of experiments on images.
 IMAGE_OPTIONS = frozenset(
@@ -40,23 +41,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of an experiment and its measurement.
+    """One training of an experiment and its measurement."""
 
-    Attributes:
-        labels: Its names, by the headings of the table's first columns.
-        config: The configuration of a flow, or of a stage that fits and measures a rival.
-        preprocess: The preprocessing, if it is fitted by a stage of its own.
-        stage: The name of the stage of a rival; empty for a flow.
-        published: The published number of the last column.
-    """
-
-    labels: Mapping[str, str]
-    config: Section
+    labels: Mapping[str, str]  #: Its names, by the headings of the table's first columns
+    config: Section  #: The configuration of a flow, or of a stage that fits and measures a rival
     seed: int
     data: DataConfig
+    #: The preprocessing, if it is fitted by a stage of its own
     preprocess: PreprocessFit | None = None
-    stage: str = ""
-    published: float | None = None
+    stage: str = ""  #: The name of the stage of a rival; empty for a flow
+    published: float | None = None  #: The published number of the last column
 
     @classmethod
     def of_flow(
@@ -97,6 +91,8 @@ class Finished:
 
     def gain(self, reference: "Finished | None", name: str) -> Row:
         """Returns the mean gain over a reference, test row by test row, and its standard error."""
+        from pipelines.density.evaluate import LOG_PROBS  # a plan needs no torch
+
         if reference is None:
             return {}
         ours, theirs = (
@@ -107,21 +103,14 @@ class Finished:
 
 
 class Column(NamedTuple):
-    """A metric in the table.
+    """A metric in the table."""
 
-    Attributes:
-        metric: Its key in a row; its standard error over test rows has the key ``METRIC_se``.
-        heading: The heading, with its unit.
-        digits: Decimals.
-        interval: True if the table shows the interval over seeds, or over rows of a single seed.
-        target: The perfect value, by whose distance rivals are compared; None: the less the
-            better.
-    """
-
-    metric: str
-    heading: str
-    digits: int = 1
+    metric: str  #: Its key in a row; its standard error over test rows has the key ``METRIC_se``
+    heading: str  #: The heading, with its unit
+    digits: int = 1  #: Decimals
+    #: True if the table shows the interval over seeds, or over rows of a single seed
     interval: bool = True
+    #: The perfect value, by whose distance rivals are compared; None: the less the better
     target: float | None = None
 
 
@@ -132,33 +121,26 @@ NLL = Column("test/nll", "NLL")
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment of the paper.
+    """An experiment of the paper."""
 
-    Attributes:
-        about: The subject of its table; one line.
-        legend: The settings that a reader of the table has to know.
-        cells: Returns the cells of a seed.
-        columns: The metrics of the table, after the labels.
-        source: The paper's data set of images; None if the experiment has its own data.
-        data: The data that suit it: ``grey images``, ``colour images`` or ``rows of real
-            numbers``; None: any.
-        uses: The options of ``PaperConfig`` that it uses, besides experiment, scale and name.
-        rows: Returns the rows of the table; default: one per cell.
-        figures: Returns figures with captions, by name.
-        tables: Returns further tables of the page.
-        conclude: Returns findings, claims and checks.
-    """
-
-    about: str
-    legend: str
-    cells: Callable[[PaperConfig, int], Iterable[Cell]]
-    columns: tuple[Column, ...]
+    about: str  #: The subject of its table; one line
+    legend: str  #: The settings that a reader of the table has to know
+    cells: Callable[[PaperConfig, int], Iterable[Cell]]  #: Returns the cells of a seed
+    columns: tuple[Column, ...]  #: The metrics of the table, after the labels
+    #: The paper's data set of images; None if the experiment has its own data
     source: str | None = None
+    #: The data that suit it: ``grey images``, ``colour images`` or ``rows of real numbers``; None:
+    #: any
     data: str | None = None
+    #: The options of ``PaperConfig`` that it uses, besides experiment, scale and name
     uses: frozenset[str] = IMAGE_OPTIONS
+    #: Returns the rows of the table; default: one per cell
     rows: Callable[[Sequence[Finished]], list[Row]] = lambda cells: [one.row for one in cells]
-    figures: Callable[[Sequence[Row], Sequence[Finished]], dict[str, Captioned]] = lambda *_: {}
+    #: Returns figures with captions, by name
+    figures: Callable[[Sequence[Row], Sequence[Finished]], dict[str, "Captioned"]] = lambda *_: {}
+    #: Returns further tables of the page
     tables: Callable[[Sequence[Row]], Sequence[Table]] = lambda rows: ()
+    #: Returns findings, claims and checks
     conclude: Callable[[Sequence[Finished]], Conclusion] = lambda finished: Conclusion()
 
     def all_cells(self, config: PaperConfig) -> list[Cell]:

@@ -6,17 +6,20 @@ Score-Matching Objectives (Chao, Sun, Hsu, Kira, Lee, 2023), arXiv:2305.15267, a
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ebflow.errors import NonFinite
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.jobs import CONDITIONAL, DETECTION, MISSING, SYNTHESIS
+from pipelines.paper.jobs import DETECTION, MISSING
 from pipelines.paper.rivals import TABLES
 from pipelines.paper.table import COLOUR_TABLE, TABLE
 from pipelines.reporting.page import machine
 from pipelines.reporting.result import Result, Table, plots, plus_minus, unequal_steps
 from pipelines.reporting.statistics import student
-from pipelines.tracking.run import StageRun
+
+if TYPE_CHECKING:
+    from pipelines.tracking.run import StageRun
 
 EXPERIMENTS: dict[str, Experiment] = {
     "table": TABLE,
@@ -24,8 +27,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     "tables": TABLES,
     "missing": MISSING.experiment,
     "detection": DETECTION.experiment,
-    "conditional": CONDITIONAL.experiment,
-    "synthesis": SYNTHESIS.experiment,
 }
 
 INTRO = (
@@ -38,7 +39,7 @@ NORMAL = 1.96  # Standard errors in half of a 95 % interval
 
 
 def compare(
-    config: PaperConfig, outcomes: Sequence[Mapping[str, Path] | str], *, run: StageRun
+    config: PaperConfig, outcomes: Sequence[Mapping[str, Path] | str], *, run: "StageRun"
 ) -> None:
     """Saves the result of an experiment; cells that diverged come last.
 

@@ -7,26 +7,19 @@ from pydantic import Field
 from pipelines.config import ClusterConfig
 from pipelines.config.section import NAME, UNKEYED, Section, Size
 
-Name = Literal[
-    "table", "colour-table", "tables", "missing", "detection", "conditional", "synthesis"
-]
+Name = Literal["table", "colour-table", "tables", "missing", "detection"]
 
 # Patterns of removed entries: 20 or 40 % at random, or large values more often.
 PATTERNS = ("mcar20", "mcar40", "mnar")
 
 
 class RivalConfig(Section):
-    """A method, or a rival of it, that one stage fits to a data set and measures.
-
-    Attributes:
-        pattern: The pattern of removed entries, where some are.
-        seconds: Training seconds; None: no limit but ``steps``.
-    """
+    """A method, or a rival of it, that one stage fits to a data set and measures."""
 
     rival: str
-    pattern: str = ""
+    pattern: str = ""  #: The pattern of removed entries, where some are
     seed: int = 0
-    seconds: float | None = None
+    seconds: float | None = None  #: Training seconds; None: no limit but ``steps``
     steps: int = 1_000_000
     threads: int = 1
 
@@ -36,8 +29,8 @@ class PaperConfig(Section):
 
     experiment: Name = "table"
     """table, colour-table: NLL by network and objective on grey or colour images; tables: the
-    recipe beside densities of other packages; missing, conditional, synthesis, detection:
-    imputation, predictions, synthetic rows, anomalies, by ebflow and by other packages"""
+    recipe beside densities of other packages; missing, detection: imputation, anomalies, by
+    ebflow and by other packages"""
     scale: Literal["smoke", "cpu", "full"] = "cpu"
     """length of a training: 60 steps; some seconds, so that the experiment takes less than 20
     minutes on two cores; or the paper's, on GPUs"""
@@ -47,9 +40,8 @@ class PaperConfig(Section):
     """images in place of the paper's: a data set (`ebflow data list`), a .parquet file or a
     folder"""
     sources: tuple[str, ...] = Field((), json_schema_extra=UNKEYED)
-    """the tables of tables, missing, synthesis and conditional, which predicts the last column:
-    files, or names of data sets; those of detection have a column label, which is 0 in normal
-    rows"""
+    """tables: files, or names of data sets; those of detection have a column label, which is 0 in
+    normal rows"""
     seconds: float | None = Field(None, gt=0)
     """training seconds of a cell at scale cpu; None: the experiment's"""
     rows: int | None = Field(None, ge=3)

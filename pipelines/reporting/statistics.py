@@ -27,32 +27,20 @@ RESAMPLES = 2000  # Resamples of a bootstrap, for a standard error to 2 %
 
 
 class Interval(NamedTuple):
-    """An estimate with an interval of confidence.
+    """An estimate with an interval of confidence."""
 
-    Attributes:
-        value: The estimate.
-        low: The lower end of the interval.
-        high: The upper end.
-    """
-
-    value: float
-    low: float
-    high: float
+    value: float  #: The estimate
+    low: float  #: The lower end of the interval
+    high: float  #: The upper end
 
 
 @dataclass(frozen=True)
 class Confidence:
-    """A confidence distribution: that of value + se · t.
+    """A confidence distribution: that of value + se · t."""
 
-    Attributes:
-        value: The estimate.
-        se: Its standard error; NaN of a single unit, which shows none.
-        df: The degrees of freedom of t, the independent units less one.
-    """
-
-    value: float
-    se: float
-    df: float
+    value: float  #: The estimate
+    se: float  #: Its standard error; NaN of a single unit, which shows none
+    df: float  #: The degrees of freedom of t, the independent units less one
 
     def interval(self, level: float = 0.95) -> Interval:
         """Returns the estimate and its interval; NaN ends of a single unit."""
@@ -129,15 +117,10 @@ def bootstrap(
 
 @dataclass(frozen=True)
 class Region:
-    """The expected range of a number, fixed before it is measured.
+    """The expected range of a number, fixed before it is measured."""
 
-    Attributes:
-        low: The lower end; −∞ without one.
-        high: The upper end; ∞ without one.
-    """
-
-    low: float
-    high: float
+    low: float  #: The lower end; −∞ without one
+    high: float  #: The upper end; ∞ without one
 
     def inside(self, found: Confidence) -> float:
         """Returns p for θ inside: of TOST, doubled; NaN of a single unit."""

@@ -46,17 +46,11 @@ def ladder(highest: float, least: float, steps: int) -> list[float]:
 
 @dataclass(frozen=True)
 class Measure:
-    """Measurements of denoisers of a distribution.
+    """Measurements of denoisers of a distribution."""
 
-    Attributes:
-        cell: The cell.
-        truth: The distribution.
-        levels: The noise levels, the largest first.
-    """
-
-    cell: DenoiserCell
-    truth: Truth
-    levels: list[float]
+    cell: DenoiserCell  #: The cell
+    truth: Truth  #: The distribution
+    levels: list[float]  #: The noise levels, the largest first
 
     def errors(self, denoise: Denoiser, sets: Sequence[int]) -> dict[str, Any]:
         """Returns the columns of errors, for networks that learned from these training sets.

@@ -51,21 +51,13 @@ CLOSED_FORMS = {"m*_L2": ("In mean square", 2.0, 0.4), "m*_D": ("At a quantile",
 
 @dataclass(frozen=True)
 class Series:
-    """Rows from which m* is computed at several values of a quantity.
+    """Rows from which m* is computed at several values of a quantity."""
 
-    Attributes:
-        against: The quantity: ``R/σ``, ``d``, ``1/ε`` or ``1/δ``.
-        learner: The learner.
-        panel: The panel of the rows.
-        key: The column of the quantity; None for 1/ε and 1/δ, whose rows are the same.
-        fixed: The values of other columns.
-    """
-
-    against: str
-    learner: str
-    panel: str
-    key: str | None
-    fixed: Mapping[str, Any] = field(default_factory=dict)
+    against: str  #: The quantity: ``R/σ``, ``d``, ``1/ε`` or ``1/δ``
+    learner: str  #: The learner
+    panel: str  #: The panel of the rows
+    key: str | None  #: The column of the quantity; None for 1/ε and 1/δ, whose rows are the same
+    fixed: Mapping[str, Any] = field(default_factory=dict)  #: The values of other columns
 
 
 def series(config: ComplexityConfig) -> list[Series]:
@@ -82,21 +74,15 @@ def series(config: ComplexityConfig) -> list[Series]:
 
 @dataclass(frozen=True)
 class Exponent:
-    """m* against another quantity.
-
-    Attributes:
-        quantity: ``m*_L2`` or ``m*_D``.
-        crossings: m* at each value, with columns ``at``, ``value``, ``low`` and ``high``; infinite
-            if the error does not cross ε.
-        slopes: b, followed by b of every resample; NaN if fewer than three values cross.
-        units: The number of training sets.
-    """
+    """m* against another quantity."""
 
     series: Series
-    quantity: str
+    quantity: str  #: ``m*_L2`` or ``m*_D``
+    #: m* at each value, with columns ``at``, ``value``, ``low`` and ``high``; infinite if the
+    #: error does not cross ε
     crossings: pd.DataFrame
-    slopes: np.ndarray
-    units: int
+    slopes: np.ndarray  #: b, followed by b of every resample; NaN if fewer than three values cross
+    units: int  #: The number of training sets
 
     @property
     def slope(self) -> Confidence | None:

@@ -12,23 +12,15 @@ from ebflow.randomness import normal, uniform
 
 
 class TrainingSets(NamedTuple):
-    """S training sets of N samples for E networks; each learns from the first m of its set.
+    """S training sets of N samples for E networks; each learns from the first m of its set."""
 
-    Attributes:
-        seeds: The indices of the sets, with shape (S,).
-        owner: The set of every network, with shape (E,).
-        sizes: The m of every network, with shape (E,).
-        clean: x₀ with shape (S, N, D).
-        rare: True for samples of the far mode, with shape (S, N).
-        noise: z with the shape of ``clean``, one noise vector per sample as in the theorems;
-            None: fresh noise in every batch, the limit of many noise vectors, with less variance.
-    """
-
-    seeds: Tensor
-    owner: Tensor
-    sizes: Tensor
-    clean: Tensor
-    rare: Tensor
+    seeds: Tensor  #: The indices of the sets, with shape (S,)
+    owner: Tensor  #: The set of every network, with shape (E,)
+    sizes: Tensor  #: The m of every network, with shape (E,)
+    clean: Tensor  #: x₀ with shape (S, N, D)
+    rare: Tensor  #: True for samples of the far mode, with shape (S, N)
+    #: z with the shape of ``clean``, one noise vector per sample as in the theorems; None: fresh
+    #: noise in every batch, the limit of many noise vectors, with less variance
     noise: Tensor | None = None
 
     @classmethod

@@ -89,7 +89,7 @@ def recorded() -> list[Path]:
 
 
 def is_corrupt(final: Path) -> bool:
-    """True if an artefact in this machine's store is not what its record says; reads all files."""
+    """True if an artefact in this machine's store differs from its record; reads all files."""
     return not _is_unchanged(final, _record(final, local=True), stamped=False)
 
 

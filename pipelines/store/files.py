@@ -6,17 +6,20 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from ebflow.errors import BadInput
 from ebflow.files import move
 
 ARTEFACTS = "artefacts"
+
+ATTEMPTS, MOMENT_S = 5, 0.02  # Attempts to take a lock before an error says that others hold it
 
 
 def home() -> Path:
@@ -47,7 +50,7 @@ def work(stage: str, key: str) -> Path:
 
 
 def provenance(stage: str, key: str) -> Path:
-    """Returns the file that says from what a stage computes, and which run used it last."""
+    """Returns the file that records from what a stage computes, and which run used it last."""
     return home() / "provenance" / stage / f"{key}.json"
 
 
@@ -117,7 +120,7 @@ def lock(
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as stream:
         try:
-            fcntl.flock(stream, kind | fcntl.LOCK_NB)
+            _try_lock(stream, kind)
         except BlockingIOError:
             if waiting is None:
                 raise
@@ -125,6 +128,15 @@ def lock(
             fcntl.flock(stream, kind)
         os.utime(stream.fileno())
         yield
+
+
+def _try_lock(stream: IO, kind: int) -> None:
+    """Takes a lock, or raises BlockingIOError; `is_locked` holds it only for a moment."""
+    for _ in range(ATTEMPTS):
+        with suppress(BlockingIOError):
+            return fcntl.flock(stream, kind | fcntl.LOCK_NB)
+        time.sleep(MOMENT_S)
+    return fcntl.flock(stream, kind | fcntl.LOCK_NB)
 
 
 def is_locked(path: Path) -> bool:

@@ -24,19 +24,13 @@ MARK_S = 3600.0  # Seconds for which a mark holds: marking again may cost a requ
 
 @dataclass
 class Entry:
-    """The files of a stage's key: its artefact or unfinished work, and its provenance.
-
-    Arguments:
-        size: Its bytes, on this machine and in the storage.
-        finished: When the artefact was finished, in seconds since 1970; 0: it is not.
-        used: When a run used or changed it last.
-    """
+    """The files of a stage's key: its artefact or unfinished work, and its provenance."""
 
     stage: str
     key: str
-    size: int = 0
-    finished: float = 0.0
-    used: float = 0.0
+    size: int = 0  #: Its bytes, on this machine and in the storage
+    finished: float = 0.0  #: When the artefact was finished, in seconds since 1970; 0: it is not
+    used: float = 0.0  #: When a run used or changed it last
 
     def delete(self) -> None:
         """Deletes it, its record first; raises BlockingIOError if a stage is at work on it."""

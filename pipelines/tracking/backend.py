@@ -134,12 +134,12 @@ def client() -> "MlflowClient":
     Raises:
         BadInput: If there is none yet.
     """
-    from mlflow import MlflowClient
-
     if uri() == store_uri() and not database().exists():
         raise BadInput(
             file=store.home(), found="no runs", expected="those of `ebflow run density`"
         )
+    from mlflow import MlflowClient
+
     return MlflowClient(uri())
 
 

@@ -58,7 +58,7 @@ class MLflowCallback(ray.train.UserCallback):
     * Parameters are ``train_loop_config`` ("nested dict flattening", 64253), metrics those of rank
       0 by the number of the report. Values that are not finite become notes ("NaN/Inf filtering",
       64253). Times and memory are of each rank ("per rank metric collection", MLflow 12532).
-    * The last and the best of the checkpoints that Ray Train keeps are artefacts ("missing system
+    * The last and the best of the checkpoints that Ray Train saves are artefacts ("missing system
       tags and checkpoint artifacts", 64179).
 
     Arguments:
@@ -237,7 +237,7 @@ class TrackedRun:
             self.run.client.set_terminated(self.run.id, status)
 
     def _checkpoints(self, result: Any) -> Iterator[tuple[str, ray.train.Checkpoint]]:  # noqa: ANN401
-        """Yields the last checkpoint, and the best of those that Ray Train kept."""
+        """Yields the last checkpoint, and the best of those that Ray Train saved."""
         if result is not None and result.checkpoint is not None:
             yield "last", result.checkpoint
             best = min if self.settings.mode == "min" else max

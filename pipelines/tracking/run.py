@@ -34,17 +34,11 @@ DIGEST_LENGTH = 36
 
 
 class StageRun:
-    """An MLflow run of a stage or a pipeline, with the command that reproduces it, or empty.
+    """An MLflow run of a stage or a pipeline, with the command that reproduces it, or empty."""
 
-    Attributes:
-        output: The new folder that a stage fills.
-        work: The folder of a stage that outlives a failure.
-        reporter: Reports the progress and the metrics of a stage.
-    """
-
-    output: Path
-    work: Path
-    reporter: "Reporter"
+    output: Path  #: The new folder that a stage fills
+    work: Path  #: The folder of a stage that outlives a failure
+    reporter: "Reporter"  #: Reports the progress and the metrics of a stage
 
     def __init__(self, client: MlflowClient, id: str, command: str = "") -> None:
         self.client, self.id, self.command = client, id, command
@@ -115,7 +109,7 @@ class StageRun:
     ) -> None:
         """Logs metrics with their steps and times (seconds since 1970).
 
-        Metrics that are ``present`` by name and step are left out; so are those that are not
+        Metrics that are ``present`` by name and step are skipped; so are those that are not
         finite, which MLflow would return changed. Without ``wait`` a thread of the client sends
         them. What does not arrive then is lost here; ``complete`` sends it again.
         """
@@ -130,8 +124,8 @@ class StageRun:
     def complete(self, rows: Sequence[Row], *, renew: bool = True) -> None:
         """Logs what the run lacks of a curve, and waits for it.
 
-        MLflow removes no points: if the run has others, of steps that a restart repeated, a new
-        run gets the curve, unless ``renew`` is False: then other points of the run are no mistake.
+        MLflow removes no points. If the run has others, of steps that a restart repeated, a new
+        run gets the curve. With ``renew`` False other points of the run are no mistake.
         """
         standing = metrics_log.standing(rows)
         values = {(name, row["step"]): v for row in standing for name, v in row["metrics"].items()}

@@ -17,19 +17,15 @@ from pipelines.tracking.run import StageRun
 
 @dataclass(frozen=True)
 class Tracker:
-    """An experiment in MLflow; other processes may use a copy.
-
-    Arguments:
-        key: The pipeline's key, the tag ``ebflow.pipeline_key`` of all its runs.
-        home: Id of the store of artefacts, the tag ``ebflow.store`` of all its runs: runs of an
-            equal pipeline in another store are neither ended nor shown.
-        system: Further tags of all its runs: the pipeline's name, the user, the code.
-    """
+    """An experiment in MLflow; other processes may use a copy."""
 
     client: MlflowClient
     experiment: str
-    key: str
+    key: str  #: The pipeline's key, the tag ``ebflow.pipeline_key`` of all its runs
+    #: Id of the store of artefacts, the tag ``ebflow.store`` of all its runs: runs of an equal
+    #: pipeline in another store are neither ended nor shown
     home: str
+    #: Further tags of all its runs: the pipeline's name, the user, the code
     system: Mapping[str, str]
 
     @property
@@ -67,7 +63,7 @@ class Tracker:
 
     @contextmanager
     def run(self, run_id: str, command: str = "") -> Iterator[StageRun]:
-        """Ends a run as finished, failed or killed."""
+        """Ends a run as finished, failed or killed, and then its children that were killed."""
         run = StageRun(self.client, run_id, command)
         try:
             yield run
@@ -75,6 +71,8 @@ class Tracker:
             status = "FAILED" if isinstance(error, Exception) else "KILLED"
             with suppress(MlflowException):  # the first error is the one to report
                 self.client.set_terminated(run.id, status)
+                for child in self.runs("RUNNING", {"mlflow.parentRunId": run.id}):
+                    self.client.set_terminated(child.info.run_id, "KILLED")
             raise
         self.client.set_terminated(run.id, "FINISHED")
 

@@ -5,9 +5,9 @@ Row i of a batch of images is mirrored with probability 1/2 and shifted by
 uniform on [−reach, reach]. Noise of standard deviation σ, fresh at every step, makes of the data's
 density p the smoothed one, :math:`p * N(0, \sigma^2 I)`.
 
-Official EBFlow trains CIFAR-10 on images mirrored, padded by 2, moved by up to 4 % of the 36
-pixels, cropped to 32 and mirrored again: a reach of 1.44 pixels. A second mirroring changes no
-distribution, since shifts are symmetric.
+Official EBFlow mirrors images of CIFAR-10, pads them by 2 and moves them by up to 4 % of the 36
+pixels. Then it crops them to 32 and mirrors them again. This is a reach of 1.44 pixels. A second
+mirroring changes no distribution, since shifts are symmetric.
 
 Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.

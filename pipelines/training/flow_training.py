@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,9 @@ class FlowTraining(Trainer):
         """Returns the module that computes losses; in DDP, if that sums gradients."""
         if self.sharded or self.shard[1] == 1 or not torch.distributed.is_initialized():
             return module
-        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+        ddp = nn.parallel.DistributedDataParallel
+        new = "forward_sync_buffers" in signature(ddp).parameters  # of torch 2.13
+        return ddp(module, **{"forward_sync_buffers" if new else "broadcast_buffers": False})
 
     def batches(self) -> Iterator[Batch]:
         """Yields this worker's parts of random batches, from the present step on."""
@@ -171,7 +174,7 @@ class FlowTraining(Trainer):
     def fill(self) -> None:
         """Samples missing entries of training rows, if it is time."""
         self.between()
-        if self.filling is not None and self.filling.due(self.step):
+        if self.imputer is not None and self.imputer.due(self.step):
             with self.clock("data"):
                 super().fill()
 

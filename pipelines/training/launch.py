@@ -3,8 +3,8 @@
 import math
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch.distributed
 from ray.train.backend import Backend
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig
+from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
@@ -25,11 +26,12 @@ from pipelines.cluster.connection import largest_node
 from pipelines.cluster.environment import embedded
 from pipelines.config import Training
 from pipelines.metrics_log import Row
-from pipelines.tracking.ray_train import failures
 from pipelines.tracking.run import Reporter
 from pipelines.training.flow_training import train
 from pipelines.training.loop import SAVE, WorkerContext
+from pipelines.training.reports import FailureLimit, Reports
 
+ADDRESS = "RAY_ADDRESS"
 HEALTH_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 PLACE_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
@@ -40,8 +42,6 @@ PLACE_S, RECOUNT_S = 10 * 365 * 86_400, 20
 RESIZE_S = 10.0  # Seconds between looks at how many workers the cluster could run
 
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
-
-START_LIMIT = 5  # Starts of workers that may fail before the training does; of a range, any number
 
 
 def launch(
@@ -56,11 +56,12 @@ def launch(
     patience, elastic = config.cluster.patience, config.cluster.elastic
     os.environ[HEALTH_TIMEOUT] = str(patience)
     os.environ[PLACE_TIMEOUT] = str(RECOUNT_S if elastic else PLACE_S)
-    callbacks = [Reports(reporter, config.cluster.max_failures if elastic else math.inf)]
+    reports = Reports(reporter)
+    callbacks = [reports, FailureLimit(reports, config.cluster.max_failures)]
     if elastic:
         from pipelines.training.resizes import Resizes  # needs Ray's developer API
 
-        callbacks.append(Resizes(callbacks[0]))
+        callbacks.append(Resizes())
     trainer = ray.train.torch.TorchTrainer(
         worker,
         train_loop_config={
@@ -74,19 +75,36 @@ def launch(
         run_config=ray.train.RunConfig(
             name="ray",
             storage_path=str(work),
-            failure_config=ray.train.FailureConfig(
-                max_failures=-1 if elastic else config.cluster.max_failures,
-                controller_failure_limit=-1 if elastic else START_LIMIT,
-            ),
+            failure_config=ray.train.FailureConfig(max_failures=-1),  # FailureLimit counts them
             callbacks=callbacks,
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )
     _report_wait(config, reporter)
-    result = trainer.fit().return_value
+    with _address():
+        result = trainer.fit().return_value
     if "error" in result:
         raise result["error"]
     return result
+
+
+@contextmanager
+def _address() -> Iterator[None]:
+    """Sets the address of Ray for the processes that Ray Train starts.
+
+    Ray Train's cleaner asks at this address whether the controller of a stopped trial is dead. If
+    it had to search, it would stop at a second Ray on the machine, and never remove the trial's
+    placement group: all others would wait for its CPUs.
+    """
+    before = os.environ.get(ADDRESS)
+    ENV_VARS_TO_PROPAGATE.add(ADDRESS)
+    os.environ[ADDRESS] = ray.get_runtime_context().gcs_address
+    try:
+        yield
+    finally:
+        os.environ.pop(ADDRESS)
+        if before is not None:
+            os.environ[ADDRESS] = before
 
 
 def _report_wait(config: Training, reporter: Reporter) -> None:
@@ -184,46 +202,3 @@ def _report(rows: Sequence[Row], keep: bool) -> None:
     ray.train.report({"rows": rows, "keep": keep})
     if keep:  # Ray Train takes the next report only when it has this one
         ray.train.report({"rows": [], "keep": False})
-
-
-class Reports(ray.train.UserCallback):
-    """Hands on what workers report, and notes their failures; runs in Ray Train's controller.
-
-    :class:`~pipelines.tracking.ray_train.MLflowCallback` does so for any loop; here the stage has
-    a run, rows and steps of its own.
-
-    Raises the error of a worker after more than ``max_failures`` failures without a later
-    checkpoint between them.
-    """
-
-    def __init__(self, reporter: Reporter, max_failures: float = math.inf) -> None:
-        self.reporter, self.max_failures = reporter, max_failures
-        self.step, self.saved, self.failures = -1, -1, 0
-        self.counted = False  # the failure of these workers: Ray Train may report it several times
-
-    def after_exception(
-        self, run_context: object, worker_exceptions: dict[int, Exception]
-    ) -> None:
-        """Reports the workers that failed together, in one line."""
-        if self.counted and self.max_failures < math.inf:
-            return
-        self.reporter.fail(failures(worker_exceptions))
-        self.counted, self.failures = True, self.failures + 1
-        if self.failures > self.max_failures:
-            raise worker_exceptions[min(worker_exceptions)]
-
-    def after_report(
-        self, run_context: object, metrics: list[dict[str, Any]], checkpoint: object
-    ) -> None:
-        """Reports the rows of the first worker, with the metrics that only others have."""
-        merged: dict[tuple[str, int], dict[str, float]] = {}
-        for report in metrics:
-            for row in report["rows"]:
-                known = merged.setdefault((row["kind"], row["step"]), {})
-                known |= {name: v for name, v in row["metrics"].items() if name not in known}
-        first = metrics[0]
-        rows = [{**row, "metrics": merged[row["kind"], row["step"]]} for row in first["rows"]]
-        self.reporter.log(rows, first["keep"])
-        self.step = rows[-1]["step"] if rows else self.step
-        if first["keep"] and self.step > self.saved:
-            self.saved, self.failures = self.step, 0

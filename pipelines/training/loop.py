@@ -34,21 +34,14 @@ REQUEST_EVERY = 10  # Steps after which several workers agree on a requested che
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """A worker's place among the others; by default it is alone, in the process of its stage.
+    """A worker's place among the others; by default it is alone, in the process of its stage."""
 
-    Arguments:
-        report: Reports rows, as :meth:`Reporter.log` does; all workers do so alike.
-        shard: Its rank, and how many there are.
-        local_rank: Its rank on its node.
-        device: Its GPU, if it has one.
-        save: ``SAVE``, if checkpoints may be requested.
-    """
-
+    #: Reports rows, as :meth:`Reporter.log` does; all workers do so alike
     report: Callable[[Sequence[Row], bool], None]
-    shard: tuple[int, int] = (0, 1)
-    local_rank: int = 0
-    device: torch.device = torch.device("cuda", 0)
-    save: threading.Event | None = None
+    shard: tuple[int, int] = (0, 1)  #: Its rank, and how many there are
+    local_rank: int = 0  #: Its rank on its node
+    device: torch.device = torch.device("cuda", 0)  #: Its GPU, if it has one
+    save: threading.Event | None = None  #: ``SAVE``, if checkpoints may be requested
 
 
 class TrainingLoop:
@@ -124,7 +117,7 @@ class TrainingLoop:
     def take(self, event: Event) -> None:
         """Takes an event; reports it, with those before it, when it is time.
 
-        The last one is left to :meth:`finish`.
+        The last one is done by :meth:`finish`.
         """
         self.rows.append({**vars(event), "time": time.time()})
         validated, went_back = event.kind == "validate", event.kind == metrics_log.WENT_BACK
@@ -136,7 +129,7 @@ class TrainingLoop:
             self.report(keep=False)
 
     def report(self, *, keep: bool) -> None:
-        """Reports what is left, and writes a checkpoint if ``keep``; both go to the storage."""
+        """Reports what remains, and writes a checkpoint if ``keep``; both go to the storage."""
         self.worker.report(self.rows, keep)
         self.rows, self.reported = [], time.monotonic()
         if keep:
@@ -167,7 +160,7 @@ class TrainingLoop:
         }
 
     def _restore(self, step: int) -> str:
-        """Restores a checkpoint; returns a line that says so."""
+        """Restores a checkpoint; returns a line about it."""
         training, count = self.training, self.training.shard[1]
         resume(training, self.checkpoints.path(step))
         before = training.workers[max(training.workers)]

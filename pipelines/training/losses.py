@@ -27,22 +27,16 @@ from ebflow.randomness import Generator
 
 @dataclass(frozen=True)
 class StabilizedLoss(Loss):
-    """Creates the loss of an objective with all further terms.
+    """Creates the loss of an objective with all further terms."""
 
-    Arguments:
-        every: n, the steps from one in which the objective is computed to the next; above 1 it
-            needs an anchor.
-        annealed: Hyperparameters of the objective, by name, as functions of progress.
-        low_energy: λ.
-        latent_mean: μ.
-        finish: The last share of training, which is exact maximum likelihood.
-    """
-
+    #: n, the steps from one in which the objective is computed to the next; above 1 it needs an
+    #: anchor
     every: int = 1
+    #: Hyperparameters of the objective, by name, as functions of progress
     annealed: Mapping[str, Schedule] = field(default_factory=dict)
-    low_energy: float = 0.0
-    latent_mean: float = 0.0
-    finish: float = 0.0
+    low_energy: float = 0.0  #: λ
+    latent_mean: float = 0.0  #: μ
+    finish: float = 0.0  #: The last share of training, which is exact maximum likelihood
 
     def __call__(
         self, density: LogDensity, x: Tensor, generator: Generator, progress: Progress

@@ -40,6 +40,7 @@ def fit_preprocessing(config: PreprocessFit, dataset: Dataset) -> Preprocessing:
             **options.model_dump(exclude={"logit", "bounds", "match_after"}),
             margin=options.logit,
             exact=config.exact,
+            pixels=config.pixels,
             bounds=bounds_by_index(options.bounds or {}, Columns.of_numbers(columns), None),
             seed=config.seed,
             names=columns,
@@ -58,7 +59,7 @@ def column_names(dataset: Dataset) -> Sequence[str]:
     """Returns the names of the features; x1 … xD where the data have none."""
     columns = dataset.manifest.columns
     if columns is not None:
-        return [column.name for column in columns.modelled]
+        return columns.features
     return [f"x{k + 1}" for k in range(dataset.split("train").width)]
 
 

@@ -1,11 +1,10 @@
 """Changes of the number of workers, before which a training saves a checkpoint.
 
-Ray Train replaces all workers if the cluster has room for more, or has lost some. The callbacks
+Ray Train replaces all workers if the cluster has CPUs for more, or has lost some. The callbacks
 around this are of Ray's developer API.
 """
 
 import time
-from typing import TYPE_CHECKING
 
 import ray
 from ray.exceptions import RayActorError
@@ -20,9 +19,6 @@ from ray.train.v2._internal.execution.worker_group import WorkerGroup, WorkerGro
 
 from pipelines.training.loop import SAVE
 
-if TYPE_CHECKING:
-    from pipelines.training.launch import Reports
-
 SAVE_S = 60.0  # Seconds that a change waits for a checkpoint; a validation may take longer
 POLL_S = 0.1
 WAIT_S = 1.0  # Seconds between two attempts to start the fewest workers
@@ -36,12 +32,9 @@ class Resizes(ControllerCallback, WorkerGroupCallback):
     group: WorkerGroup
     warned: bool
 
-    def __init__(self, reports: "Reports") -> None:
-        self.reports = reports
-
     def after_worker_group_start(self, worker_group: WorkerGroup) -> None:
         """Takes the workers that start."""
-        self.group, self.warned, self.reports.counted = worker_group, False, False
+        self.group, self.warned = worker_group, False
 
     def after_worker_group_poll_status(self, worker_group_status: WorkerGroupPollStatus) -> None:
         """Requests a checkpoint if a node is about to be taken away."""

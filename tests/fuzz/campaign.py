@@ -7,11 +7,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from ebflow.errors import BadInput
 
-SHARE = 25
-"""By default one in so many cases is run; all of them when slow tests are."""
+SHARE = 25  # By default one in so many cases is run; all of them when slow tests are
 
-WIDEST = 1000
-"""Characters of a line that a person can still read."""
+WIDEST = 1000  # Characters of a line that a person can still read
 
 PHASES = (Phase.generate, Phase.shrink)
 settings.register_profile("explore", derandomize=False)

@@ -18,6 +18,7 @@ from .values import CHOKING, changed, spoiled
 
 MANIFEST = "manifest.json"
 
+# Values of each type of Arrow
 SCALARS = {
     pa.bool_(): st.booleans(),
     pa.int8(): st.integers(-128, 127),
@@ -37,7 +38,6 @@ SCALARS = {
     pa.binary(2): st.binary(min_size=2, max_size=2),
     pa.null(): st.none(),
 }
-"""Values of each type of Arrow."""
 
 TEXTS = ["", "null", "0", "1", "17", "256", "[2]", "[1, 2]", "[-1]", "[2.0]", "{}", "\ufeff[2]",
          "1" * 5000, "[" * 2000]  # fmt: skip

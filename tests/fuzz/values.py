@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 NUMBERS = [0, -1, 1, 2**31, 2**63, 10**400, 0.5, 1e308]
 WORDS = ["", "x", "load", "float64", "uint8", "train", "../x.parquet", "\x00", "0" * 3000]
 
+# What a reader of JSON, or of what JSON says, may choke on
 CHOKING = (
     b"",
     b"[" * 100_000,
@@ -20,7 +21,6 @@ CHOKING = (
     b"{}",
     b'{"flow": {}, "sha256": {"model": NaN}}',
 )  # fmt: skip
-"""What a reader of JSON, or of what JSON says, may choke on."""
 
 
 def values():

@@ -14,16 +14,17 @@ from pipelines.sample_complexity.config import ComplexityConfig
 
 from .values import spoiled
 
+# What a file goes over, by pipeline
 BASES = {
     "density": DensityConfig(),
     "paper": PaperConfig(),
     "gradient-alignment": AlignmentConfig(),
     "sample-complexity": ComplexityConfig(),
 }
-"""What a file goes over, by pipeline."""
 
 FILES = [*BASES.items(), *(("density", recipe()) for recipe in RECIPES.values())]
 
+# What YAML reads in a way of its own, or not at all
 TOKENS = (
     "&a ", "*a", "*b", "<<: ", "!!int x", "!!float x", "!!bool maybe", "!!timestamp x",
     "!!binary ä", "!!python/object/apply:os.system ['false']", "!!python/name:os.system",
@@ -33,7 +34,6 @@ TOKENS = (
     ".nan", "~", "%YAML 9.9\n", "---\n", "...\n", "--- x", "#", ": ", "=", "@", "`", "9" * 5000,
     "1e999", "\n", "  ",
 )  # fmt: skip
-"""What YAML reads in a way of its own, or not at all."""
 
 
 def _numbers():

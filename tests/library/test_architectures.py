@@ -23,6 +23,7 @@ from ebflow.bijections import (
     Squeeze,
 )
 from ebflow.checkpoint import rebuild
+from ebflow.recipes import IMAGES
 
 from . import reference
 from .bijections.cases import seeded, stirred
@@ -303,8 +304,9 @@ def test_two_levels_are_the_change_of_variables():
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_context_starts_as_nothing(name):
     """At the start the density given any context is the one without, but for couplings' nets."""
-    shape = {"convolutional": (1, 4, 4), "glow": (1, 4, 4)}.get(name, (3,))
+    shape = (1, 4, 4) if name in IMAGES else (3,)
     options = {"hidden": 2, "depth": 1} if name in ("glow", "coupling") else {}
+    options |= {"values": 3} if name == "pixelcnn" else {}
     flow = ARCHITECTURES[name](shape, context=2, generator=seeded(), **options)
     x, c = at(flow), contexts(flow)
     assert flow.spec["options"]["context"] == flow.context == 2

@@ -103,19 +103,13 @@ def test_densities_that_are_not_finite_raise(value):
         Likelihood.of(logs, 3)
 
 
-@pytest.mark.parametrize("layer", [0, 2])
-def test_a_flow_that_is_not_finite_raises(digits, layer):
+@pytest.mark.parametrize(
+    "layer, place, value", [(0, (0, 0), torch.nan), (2, (0, 0), torch.nan), (0, ..., 0.0)]
+)
+def test_a_flow_that_is_singular_or_not_finite_raises(digits, layer, place, value):
     flow = flow_for(digits)
     with torch.no_grad():
-        flow.core.layers[layer].weight[0, 0] = torch.nan
-    with pytest.raises(NonFinite):
-        evaluate(flow, digits.split("test"))
-
-
-def test_a_singular_flow_raises(digits):
-    flow = flow_for(digits)
-    with torch.no_grad():
-        flow.core.layers[0].weight.zero_()
+        flow.core.layers[layer].weight[place] = value
     with pytest.raises(NonFinite):
         evaluate(flow, digits.split("test"))
 

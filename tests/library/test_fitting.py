@@ -1,6 +1,9 @@
 """``fit``: data in, the best flow out, whatever happens."""
 
+import copy
 import math
+import subprocess
+import sys
 import warnings
 from functools import partial
 from unittest.mock import Mock
@@ -15,7 +18,7 @@ import ebflow
 from ebflow import bijections, objectives, randomness
 from ebflow.bases import GaussianMixture
 from ebflow.errors import NonFinite
-from ebflow.loss import adamw
+from ebflow.loss import AdamW, adamw
 from ebflow.tables.gathering import copies
 
 from .bijections.cases import seeded
@@ -479,6 +482,29 @@ def test_decay_shrinks_networks_and_no_linear_layer():
     assert decayed and not decayed & {id(weight) for weight in linear}
     groups = adamw(flow, list(flow.parameters()), lr=1e-3, weight_decay=0.0).param_groups
     assert sum(len(group["params"]) for group in groups) == len(list(flow.parameters()))
+
+
+def test_a_fit_does_not_wait_for_the_compiler():
+    """Which PyTorch's optimizers import at their first step, for more than a second."""
+    code = "import sys, torch, ebflow; ebflow.fit(torch.randn(60, 2), steps=3, progress=False); "
+    code += "print('torch._dynamo' in sys.modules)"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "False\n"
+
+
+def test_its_optimizer_is_adamw_to_the_bit():
+    found = []
+    for kind in (AdamW, torch.optim.AdamW):
+        x = torch.nn.Parameter(torch.ones(3))
+        optimizer = kind([x], lr=0.1, weight_decay=0.1, fused=True)
+        for step in range(4):
+            optimizer.zero_grad()
+            (x**3).sum().backward()
+            optimizer.step()
+            if step == 1:
+                optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        found.append(x.detach())
+    assert torch.equal(*found) and not found[0].requires_grad
 
 
 def test_a_weight_is_a_number_of_equal_rows():

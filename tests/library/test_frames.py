@@ -226,6 +226,9 @@ def test_what_is_no_column_is_refused_by_its_name(frame, change, kind, line):
 def test_a_table_without_a_column_that_varies_is_refused():
     with pytest.raises(ValueError, match="x: found no column to model.*a: dropped: always 1"):
         ebflow.fit(pd.DataFrame({"a": [1.0] * N, "b": np.nan}), **QUICK)
+    frame = pd.DataFrame({"a": np.arange(N) ** 2, "b": np.arange(N) ** 3})
+    with pytest.raises(ValueError, match="x: found no column to model, .* not in context"):
+        ebflow.fit(frame, context=["a", "b"], **QUICK)
 
 
 def test_two_columns_of_one_name_are_refused(frame):
@@ -411,11 +414,20 @@ def test_levels_of_a_context_are_known():
     table = pd.DataFrame({"y": np.random.default_rng(0).normal(size=N), "c": c})
     flow = ebflow.fit(table, context=["c"], **QUICK)
     with pytest.raises(
-        ValueError, match="context, row 1, column 'c': found an unknown level, exp"
+        ValueError, match="context, row 1, column 'c': found an unknown level 'U', exp"
     ):
         flow.log_prob(table.assign(c=["u", "U", *c[2:]]))
     with pytest.raises(ValueError, match="expected one of u, v"):
         flow({"c": "w"})
+
+
+def test_a_date_in_another_order_is_refused_with_the_order_of_the_training_rows():
+    days = pd.date_range("2020-01-13", periods=N).strftime("%d.%m.%Y")
+    table = pd.DataFrame({"y": np.random.default_rng(0).normal(size=N), "day": days})
+    flow = ebflow.fit(table, **QUICK)
+    expected = r"row 0: found '2020-01-31', expected a date or a time, as DD\.MM\.YYYY in"
+    with pytest.raises(ValueError, match=expected):
+        flow.log_prob(table.head(2).assign(day="2020-01-31"))
 
 
 def test_a_column_without_values_is_imputed_whatever_its_type():

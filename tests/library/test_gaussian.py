@@ -1,7 +1,7 @@
 r"""Efficiency of score matching on Gaussians against closed forms, by Monte Carlo.
 
 The flow is u = w x in d dimensions, so its score is -λ x with λ = w², and every objective is a
-quadratic of λ: three evaluations give the minimizer of each of T trials with n samples. The
+quadratic of λ. Three evaluations give the minimizer of each of T trials with n samples. The
 relative error of a variance from T trials is √(2/T); tests allow 4.5 of them (a false alarm in
 1.5e5) and 10/n for what the asymptotic formulas leave out.
 """

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import ebflow
+
 ROOT = Path(__file__).parents[2]
 TREES = {
     path: ast.parse(path.read_text())
@@ -37,13 +39,24 @@ def imports(path, top_level=False):
 
 
 def public(tree):
-    found = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)
-             and getattr(node.targets[0], "id", None) == "__all__"]  # fmt: skip
-    return set(found[0]) if found else set()
+    """Returns the names without an underscore that a module defines or lists in ``__all__``."""
+    found = set()
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name) | ast.ClassDef(name):
+                found.add(name)
+            case ast.Assign([ast.Name("__all__")], ast.List([ast.Constant(), *_]) as names):
+                found.update(ast.literal_eval(names))
+            case ast.Assign() | ast.AnnAssign():
+                targets = getattr(node, "targets", None) or [node.target]
+                walked = [one for target in targets for one in ast.walk(target)]
+                found.update(one.id for one in walked if isinstance(one, ast.Name))
+    return {name for name in found if not name.startswith("_")} | {"__version__"}
 
 
-def test_what_is_taken_is_public():
-    known = {module: public(tree) | {"__version__"} for module, tree in MODULES.items()}
+def test_names_are_public_and_imported_from_the_module_that_defines_them():
+    known = {module: public(tree) for module, tree in MODULES.items()}
+    known["ebflow"].update(ebflow.__all__)
     hidden = [
         f"{name_of(path)}: {module}.{name}"
         for path in TREES

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from sklearn.datasets import load_iris
 
 import ebflow
 from ebflow import marginals, preprocessing
@@ -171,6 +172,12 @@ def test_a_uniform_column_is_found_to_be_bounded(random):
     found = marginals.fit(rows(random.uniform(2, 5, N), random.normal(size=N)))
     assert list(found.bounds) == [0]
     assert found.bounds[0] == pytest.approx((2, 5), abs=0.01)
+
+
+def test_few_rows_have_no_bound_just_beyond_them():
+    """About one of n new rows lies beyond the others at each end."""
+    table = load_iris(as_frame=True).data.sample(frac=1, random_state=3)
+    assert not marginals.fit(torch.tensor(table[30:].to_numpy())).bounds
 
 
 def test_known_bounds_are_kept_and_checked(random):

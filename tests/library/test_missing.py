@@ -11,7 +11,7 @@ import torch
 import ebflow
 from ebflow.conditioning import Conditional
 from ebflow.errors import BadInput
-from ebflow.imputation import Filling
+from ebflow.imputation import TrainingImputer
 from ebflow.randomness import generator
 from ebflow.sklearn import FlowDensity
 from ebflow.tables import completion
@@ -20,8 +20,7 @@ from ebflow.tables.rows import Arrays, Rows
 from pipelines.training.checkpoints import resume, save_training
 from tests.pipelines.training.cases import same, trainer
 
-BOUND = 4.5
-"""Standard errors that one number in 150,000 is away from its truth."""
+BOUND = 4.5  # Standard errors that one number in 150,000 is away from its truth
 
 CORRELATION = 0.8
 
@@ -107,7 +106,7 @@ SHORT = dict(steps=9, batch_size=64, validate_every=3, log_every=3, objective="m
 @pytest.fixture
 def often(monkeypatch):
     """Redraws in every second step."""
-    monkeypatch.setattr("ebflow.imputation.REDRAW_EVERY", 2)
+    monkeypatch.setattr("ebflow.imputation.RESAMPLE_EVERY", 2)
 
 
 def test_entries_are_drawn_again_and_others_stay(often):
@@ -131,18 +130,18 @@ def test_an_interrupted_training_equals_an_uninterrupted_one(often, tmp_path):
     same(whole, gone_on)
 
 
-def test_a_redraw_changes_a_bounded_number_of_rows():
+def test_resampling_changes_a_bounded_number_of_rows():
     """Two batches of 64 rows."""
     split = incomplete().split("train")
-    filling = Filling(split, batch_size=64, seed=0, device=torch.device("cpu"))
-    before = filling.x.clone()
-    filling.redraw(trainer(incomplete(), **SHORT).averaged, 100)
-    changed = (filling.x != before).any(1).sum()
+    imputer = TrainingImputer(split, batch_size=64, seed=0, device=torch.device("cpu"))
+    before = imputer.x.clone()
+    imputer.resample(trainer(incomplete(), **SHORT).averaged, 100)
+    changed = (imputer.x != before).any(1).sum()
     assert 64 < changed <= 128
 
 
 def test_values_that_move_on_reach_the_flows_own_distribution():
-    """Of a flow that is a Gaussian of another mean, from far away: redraws forget the start."""
+    """Of a flow that is a Gaussian of another mean: resampling forgets a start from far away."""
     flow = ebflow.Flow(
         (2,), [ebflow.bijections.Dense(torch.eye(2), torch.tensor([0.0, -3.0]))]
     ).double()
@@ -150,10 +149,10 @@ def test_values_that_move_on_reach_the_flows_own_distribution():
     split = Completed(
         rows, RankCopula.fit(torch.randn(50, 2, generator=generator(0, "copula"))), 0
     )
-    filling = Filling(split, batch_size=1_000, seed=0, device=torch.device("cpu"))
+    imputer = TrainingImputer(split, batch_size=1_000, seed=0, device=torch.device("cpu"))
     for step in range(1, 13):
-        filling.redraw(flow, step)
-    drawn = filling.state()["entries"]
+        imputer.resample(flow, step)
+    drawn = imputer.state()["entries"]
     assert abs(float(drawn.mean()) - 3) < BOUND / math.sqrt(1_000)
     assert float(drawn.std()) == pytest.approx(1, abs=BOUND / math.sqrt(2_000))
 

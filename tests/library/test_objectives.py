@@ -23,8 +23,7 @@ SIGMA, EPSILON, STEP = 0.4, 0.2, 0.1
 
 NAMES = ("dense", "every kind of layer", "zero", "coupling, elu", "mixture")
 GIVEN = [name for name in FLOWS if name.endswith("given")]
-hessian = cache(reference.hessian)
-"""Of one log-density at the same points it is computed once."""
+hessian = cache(reference.hessian)  # Of one log-density at the same points it is computed once
 
 
 def data(flow, batch=5, seed=3):

@@ -128,3 +128,17 @@ def same(one, other):
     for a, b in zip(one.averaged.parameters(), other.averaged.parameters(), strict=True):
         assert torch.equal(a, b)
     assert one.state == other.state
+
+
+def broken(training, *steps, again=()):
+    """Lets a training's weights break at steps; those in ``again`` after it was tried anew."""
+    plain = training.train_step
+
+    def step(batch):
+        if training.step in (steps if training.state.relief == 1 else again):
+            with torch.no_grad():
+                training.parameters[0].view(-1)[0] = torch.nan
+        plain(batch)
+
+    training.train_step = step
+    return training

@@ -1,16 +1,10 @@
 """Servers of the protocols of S3 and Google's storage on loopback, with objects in memory."""
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-import time
 import urllib.request
 
 from pyarrow.fs import FileSelector, S3FileSystem
 
-from .nodes import free_port
+from .processes import Server
 
 KEYS = {
     "AWS_ACCESS_KEY_ID": "me",
@@ -20,45 +14,13 @@ KEYS = {
 BUCKET = "ebflow-tests"
 
 
+# Serves connections side by side: pyarrow keeps several, and one would wait for another's end
 THREADED = """
 import http.server
 import runpy
 http.server.HTTPServer = http.server.ThreadingHTTPServer
 runpy.run_module("gcp_storage_emulator", run_name="__main__", alter_sys=True)
 """
-"""Serves connections side by side: pyarrow keeps several, and one would wait for another's end."""
-
-
-class Server:
-    """A process that serves a bucket.
-
-    Arguments:
-        words: Python's options, and the server's.
-        ready: A path that it answers once it is up.
-    """
-
-    def __init__(self, *words, ready):
-        self.port = free_port()
-        self.command = [sys.executable, *words, f"--port={self.port}"]
-        self.address, self.ready = f"127.0.0.1:{self.port}", ready
-
-    def __enter__(self):
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(self.command, start_new_session=True, **quiet)
-        deadline = time.monotonic() + 200
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                self.get(self.ready)
-                return self
-            time.sleep(0.2)
-        raise TimeoutError("the server did not come up")
-
-    def __exit__(self, *error):
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def get(self, path):
-        urllib.request.urlopen(f"http://{self.address}{path}").close()
 
 
 class GoogleBuckets(Server):
@@ -72,7 +34,7 @@ class GoogleBuckets(Server):
 
     def clear(self):
         """Forgets all."""
-        self.get("/wipe?keep-buckets=true")
+        urllib.request.urlopen(f"http://{self.address}/wipe?keep-buckets=true").close()
 
 
 class Buckets(Server):

@@ -1,16 +1,11 @@
 """Small real data in files, a store of one's own, the command line in this process."""
 
-import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -29,6 +24,8 @@ from pipelines.engine.stages import call
 from pipelines.tracking import tracker
 
 from .buckets import Buckets
+from .nodes import ROOT
+from .processes import Server
 
 
 @cache
@@ -116,10 +113,9 @@ class Result(NamedTuple):
 
     @property
     def refusal(self):
-        """The message of a command that was refused: one line, or a box of tyro's."""
-        assert self.code == 2, self.err
-        assert len(self.err) == 1 or "For full helptext" in " ".join(self.err), self.err
-        return " ".join(" ".join(self.err).split())
+        """The line about a command that was refused."""
+        assert self.code == 2 and len(self.err) == 1, self.err
+        return self.err[0]
 
 
 @pytest.fixture
@@ -164,6 +160,7 @@ class Store:
 
     def __init__(self, root, patience=240):
         self.root, self.home, self.patience = root, root / "store", patience
+        self.named = f"EBFLOW_HOME={self.home} ebflow"  # as printed commands start
 
     def environment(self, **more):
         kept = {name: v for name, v in os.environ.items() if not name.startswith("MLFLOW_")}
@@ -204,11 +201,24 @@ class Store:
         return Store(root)
 
 
-QUICK = ("--train.steps", "300", "--train.validate-every", "100", "--train.log-every", "20")
-"""Options of a training of about a second."""
+class OnCluster(Store):
+    """A store whose stages run on a cluster."""
 
+    def __init__(self, root, cluster):
+        super().__init__(root, patience=1800)
+        self.cluster = cluster
+
+    def environment(self, **more):
+        place = {"EBFLOW_HOME": str(self.home), "RAY_ADDRESS": f"127.0.0.1:{self.cluster.port}"}
+        place |= tracking_files(self.home)
+        return {**self.cluster.environment(**place), "PYTHONPATH": str(ROOT), **more}
+
+
+# Options of a training of about a second
+QUICK = ("--train.steps", "300", "--train.validate-every", "100", "--train.log-every", "20")
+
+# With this, importing Ray fails
 NO_RAY = {"PYTHONPATH": f"{Path(__file__).with_name('without_ray')}:{Path(__file__).parents[2]}"}
-"""With this, importing Ray fails."""
 
 
 def tracking_files(home):
@@ -224,49 +234,18 @@ def digits(tmp_path_factory):
     return store
 
 
-class Server:
-    """A real MLflow server that can be killed and started again on the same store.
-
-    Arguments:
-        root: Folder of its store.
-    """
+class TrackingServer(Server):
+    """A real MLflow server; its store is in a folder."""
 
     def __init__(self, root):
-        self.root, self.process = root, None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-
-    def start(self):
-        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.root}/server.db"]
-        command += ["--artifacts-destination", str(self.root / "artifacts")]
-        settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        self.process = subprocess.Popen(
-            command,
-            env={**os.environ, **settings},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + 200
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self.uri}/health").close()
-                return
-            time.sleep(0.2)
-        raise TimeoutError("the server did not come up")
-
-    def kill(self):
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        places = (f"--backend-store-uri=sqlite:///{root}/server.db",
+                  f"--artifacts-destination={root}/artifacts")  # fmt: skip
+        super().__init__("-m", "mlflow", "server", "--workers=1", *places, ready="/health",
+                         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")  # fmt: skip
+        self.uri = f"http://{self.address}"
 
 
 @pytest.fixture
 def server(tmp_path):
-    made = Server(tmp_path)
-    made.start()
-    yield made
-    made.kill()
+    with TrackingServer(tmp_path) as made:
+        yield made

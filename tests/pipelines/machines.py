@@ -16,8 +16,8 @@ from pathlib import Path
 __all__ = ["MISSING", "SHARED", "Machines"]
 
 NEEDED = ("ip", "rsync", "ssh", "ssh-keygen", "sshd", "unshare")
+# What of this machine a test lacks
 MISSING = [name for name in NEEDED if not shutil.which(name)] + ["root"] * (os.getuid() != 0)
-"""What of this machine a test lacks."""
 
 SHARED = Path("/mnt/ebflow")
 PATIENCE_S = 60

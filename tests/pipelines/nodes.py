@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,15 +18,11 @@ from pathlib import Path
 import psutil
 import yaml
 
+from .processes import free_port
+
 PATIENCE_S = 600
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Cluster:
@@ -37,8 +32,7 @@ class Cluster:
         more: Variables of every node's environment.
     """
 
-    before, head = (), ()
-    """Words before, and further words of, ``ray start`` on the head."""
+    before, head = (), ()  # Words before, and further words of, ``ray start`` on the head
 
     def __init__(self, **more):
         self.more = more
@@ -151,11 +145,9 @@ class Cluster:
         raise TimeoutError("\n".join(logs))
 
 
-HEAD_ID = "f" * 51 + "00000"
-"""What Ray's fake provider of nodes calls the head."""
+HEAD_ID = "f" * 51 + "00000"  # What Ray's fake provider of nodes calls the head
 
-PROVIDER = Path(__file__).parent / "provider"
-"""Folder of the module with the provider of nodes."""
+PROVIDER = Path(__file__).parent / "provider"  # Folder of the module with the provider of nodes
 
 LISTS = (
     "initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",

@@ -10,7 +10,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -20,15 +19,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .nodes import BIN, free_port
+from .nodes import BIN
+from .processes import answers, free_port, wait
 
 CHROMIUM = shutil.which("chromium")
+# No network but the server; the clock of the page runs as fast as the page allows
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--window-size=1600,1000", "--virtual-time-budget=30000",
 )  # fmt: skip
-"""No network but the server; the clock of the page runs as fast as the page allows."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -47,15 +47,9 @@ def address(digits):
         env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
         start_new_session=True,
     )
-    deadline = time.monotonic() + 200
-    while True:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
-            break
-        except OSError:
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.3)
-    yield f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{port}"
+    wait("MLflow", lambda: answers(f"{url}/health"), process=process)
+    yield url
     os.killpg(process.pid, signal.SIGTERM)
     process.wait(60)
 

@@ -48,6 +48,19 @@ def test_a_closed_pipe_gives_no_traceback(command):
     assert (process.returncode, printed) == (1, "")
 
 
+@pytest.mark.parametrize(("words", "resumes"), [
+    ("run density", True), ("tune density --dry_run", False), ("run density --dry-run", False),
+    ("runs", False), ("score flow rows.csv --output s.csv", False),
+])  # fmt: skip
+def test_only_runs_and_searches_can_be_resumed(words, resumes, ebflow, monkeypatch):
+    def interrupted(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.cli.main._run", interrupted)
+    (line,) = ebflow(*words.split()).err
+    assert line.startswith("ebflow: interrupted") and ("resume with: cd " in line) == resumes
+
+
 def test_help_lists_recipes_and_kinds_of_files(ebflow):
     printed = unboxed(ebflow("run", "density", "--help"))
     assert f"--recipe {{None,{','.join(RECIPES)}}}" in printed.replace(", ", ",")
@@ -71,12 +84,16 @@ def test_help_of_the_pipeline_gives_type_default_and_unit(ebflow):
     assert "(default: cosine)" in printed
 
 
+# What commands that compute nothing import, of what takes long to, and print
 LIGHT = {
     "run density --help": ([], "usage: ebflow run density"),
     "run density --data.source {table} --dry-run": (["redun"], "evaluate   run\n"),
     "run sample-complexity --scale smoke --dry-run": (["redun"], "conclude   run"),
+    "run paper --experiment missing --scale smoke --sources {table} --dry-run": (
+        ["redun"],
+        "compare    run",
+    ),
 }
-"""What commands that compute nothing import, of what takes long to, and print."""
 
 
 @pytest.mark.system
@@ -119,7 +136,7 @@ def without(module, *words):
 @pytest.mark.parametrize(("module", "command"), [
     ("tyro", "run density"),
     ("pydantic", "runs"),
-    ("mlflow", "runs"),
+    ("mlflow", "detect models:/flow@best rows.csv"),
     ("ray.job_submission", "submit density --address http://127.0.0.1:9"),
 ])  # fmt: skip
 def test_a_package_that_is_not_installed_is_one_line(module, command):

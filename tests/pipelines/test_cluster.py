@@ -17,14 +17,13 @@ from ebflow.checkpoint import read
 from pipelines import metrics_log
 
 from .buckets import BUCKET, KEYS
-from .conftest import Store, tracking_files
+from .conftest import OnCluster, Store, tracking_files
 from .faults.harness import LONG, PATIENCE_S, artefact, curve, training_of
 from .nodes import ROOT, Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-SECRET = secrets.token_hex(16)
-"""Not in the source, which is sent with the job."""
+SECRET = secrets.token_hex(16)  # Not in the source, which is sent with the job
 WORDS = ("--train.steps", "300", "--train.validate-every", "100", "--workers", "2")
 
 
@@ -43,17 +42,8 @@ def alone(tmp_path_factory):
     return store
 
 
-class Remote(Store):
-    """A store that a cluster sees, and submissions to it.
-
-    Arguments:
-        root: Folder for the store and the results.
-        cluster: The cluster.
-    """
-
-    def __init__(self, root, cluster):
-        super().__init__(root)
-        self.cluster = cluster
+class Remote(OnCluster):
+    """A store that a cluster sees, and submissions to it."""
 
     def environment(self, **more):
         return {
@@ -177,7 +167,7 @@ def test_a_job_that_fails_is_one_line(cluster, tmp_path):
         code, out, err = store.submit(*words)
     assert code == 1 and len(err.splitlines()) == 1, err
     assert re.search(r"job ebflow-digits-\w+ ended failed", err)
-    assert f"resume with: cd {store.root} && ebflow submit density" in err
+    assert f"resume with: cd {store.root} && {store.named} submit density" in err
     assert "found a loss of" in out
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.tracking.tracker import connect
 
+# A process that logs points, some at a time, once it is told to
 LOG = """
 import sys, time
 from pipelines.tracking.run import StageRun
@@ -24,7 +25,6 @@ for first in range(0, points, batch):
     run.log_rows({"step": s, "time": time.time(), "metrics": {"train/loss": s}} for s in steps)
 print(run.id)
 """
-"""A process that logs points, some at a time, once it is told to."""
 
 
 def points_per_second(processes, points, batch, environment):

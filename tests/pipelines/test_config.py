@@ -118,7 +118,7 @@ def test_the_recipe_follows_the_source(tabular_file, image_file):
         == recipes.mnist9k().objective
     )
     assert recipes.for_source(DataConfig(source=str(image_file)))[0].name == image_file.stem
-    assert recipes.for_source(DataConfig(source=str(image_file)))[1] == "images"
+    assert recipes.for_source(DataConfig(source=str(image_file)))[1] == "pixels"
 
 
 def test_sizes_of_a_recipes_splits_are_of_its_own_source_alone(tmp_path):

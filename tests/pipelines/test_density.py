@@ -259,7 +259,9 @@ def test_every_run_says_what_it_is_what_came_out_and_how_to_repeat_it(digits, tr
     _, run, children = tracked
     summary = digits.summary()
     again = f"```sh\n{summary['command']}\n```"
-    assert summary["command"] == f"cd {digits.root} && ebflow run density {' '.join(QUICK)}"
+    assert (
+        summary["command"] == f"cd {digits.root} && {digits.named} run density {' '.join(QUICK)}"
+    )
     note = run.data.tags["mlflow.note.content"]
     assert note.startswith("An energy-based flow of **digits**, trained by lazy_ml on dense.")
     assert f"| flow | {summary['test/nll']:.2f} ± {summary['test/nll_se']:.2f} |" in note
@@ -272,7 +274,7 @@ def test_every_run_says_what_it_is_what_came_out_and_how_to_repeat_it(digits, tr
 def test_the_run_is_named_and_tagged_by_what_it_is(tracked):
     _, run, children = tracked
     assert run.info.run_name == "digits · lazy_ml · dense-3"
-    expected = {"name": "digits", "recipe": "digits", "data": "digits", "net": "dense-3",
+    expected = {"name": "digits", "recipe": "digits", "data": "digits", "network": "dense-3",
                 "objective": "lazy_ml", "seed": "0", "role": "pipeline"}  # fmt: skip
     assert {name: run.data.tags[f"ebflow.{name}"] for name in expected} == expected
     for one in (run, *children.values()):
@@ -406,7 +408,7 @@ def described(path, tabular_file):
 def test_columns_of_numbers(home, ebflow, without_ray, tmp_path, tabular_file):
     words = ("--data.source", described(tmp_path, tabular_file), "--data.held-out", "last")
     short = ("--train.steps", "60", "--train.validate-every", "20", "--train.log-every", "20")
-    ended = ebflow("run", "density", *words, *short)
+    ended = ebflow("run", "density", *words, *short, "--rival", "None")
     assert ended.code == 0 and not ended.err, ended.err
     printed, folder = ended.text, Path("runs/density/breast-cancer")
     summary = json.loads((folder / "summary.json").read_text())
@@ -436,6 +438,34 @@ def test_columns_of_numbers(home, ebflow, without_ray, tmp_path, tabular_file):
     assert summary["fit"].keys() >= {"lines", "column shapes", "pair trends"}
     assert re.search(r">mean_\w+ = [\d.]+: expected ", page), "reasons of the least likely rows"
     assert "C2ST" in page and "nearer to a training row" in page
+
+
+@pytest.mark.system
+def test_the_better_of_two_flows_is_evaluated(home, ebflow, without_ray, tmp_path):
+    """Twelve clusters in 24 columns: a mixture is far better than a short training."""
+    noise = np.random.default_rng(0)
+    rows = 8 * noise.normal(size=(12, 24))[noise.integers(12, size=900)]
+    rows += noise.normal(size=rows.shape)
+    table = {f"x{k}": column for k, column in enumerate(rows.T)}
+    counts = pa.array(noise.integers(10, size=900))
+    pq.write_table(pa.table({**table, "count": counts}), tmp_path / "clusters.parquet")
+    words = ("--data.source", tmp_path / "clusters.parquet", "--train.steps", 20)
+    ended = ebflow("run", "density", *words)
+    assert ended.code == 0 and not ended.err, ended.err
+    assert statuses(ended.text)["choose"] == "ran"
+    folder = Path("runs/density/clusters")
+    summary = strict(folder / "summary.json")
+    assert load(folder / "checkpoint").spec["architecture"] == "dense"
+    assert summary["method"] == "lazy_ml on dense above a mixture of Gaussians"
+    line = summary["facts"]["chosen"]
+    pattern = r"(.+) \((.+)\) before (.+) \((.+)\), by the NLL of 90 validation rows"
+    found = re.fullmatch(pattern, line)
+    assert found[1] == summary["method"] and found[3] == "lazy_ml on autoregressive"
+    assert float(found[2]) == pytest.approx(summary["best/val_nll"], abs=0.01)
+    assert float(found[4]) > float(found[2]) + 5
+    assert "count" in summary["columns"]["grids"] and not summary["columns"]["exact"]
+    again = ebflow("run", "density", *words)
+    assert "choose cached" in again.text and "2 cached" in again.text
 
 
 def strict(path):

@@ -6,20 +6,22 @@ import pytest
 
 from pipelines import metrics_log
 
-from .conftest import Store
+from .conftest import OnCluster, Store
 from .faults.harness import artefact, checkpoints, failures, wait
 from .nodes import ROOT, Cluster
-from .test_growing import PATIENCE_S, Away
+from .test_growing import PATIENCE_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 WORDS = ("--train.steps", "6000", "--train.batch-size", "512", "--train.clip", "1")
 
+ELASTIC = ("--workers", "1:4", "--cluster.max-failures", "0")  # a lost node is no failure
+
 
 def test_one_worker_then_two_then_one_train_as_one_does(tmp_path):
     with Cluster(PYTHONPATH=str(ROOT)) as cluster, cluster.nodes(1):
-        store = Away(tmp_path, cluster)
-        process = store.start("run", "density", *WORDS, "--workers", "1:4")
+        store = OnCluster(tmp_path, cluster)
+        process = store.start("run", "density", *WORDS, *ELASTIC)
         ended = lambda: process.poll() is not None  # noqa: E731
         wait("a checkpoint", lambda: ended() or any(map(checkpoints, works(store))), PATIENCE_S)
         with cluster.nodes(1):

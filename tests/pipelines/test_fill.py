@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from pipelines.paper import fill, scores
+from pipelines.paper import fill
 from pipelines.paper.config import PATTERNS, RivalConfig
 from pipelines.paper.jobs import MISSING
 
@@ -59,8 +59,8 @@ def test_crps_and_coverage_of_exact_samples():
     """The CRPS of N(0, 1) by its own samples has the mean 1/√π; 19 samples cover 18 of 20."""
     noise = np.random.default_rng(1)
     draws, y = noise.normal(size=(19, 20_000)), noise.normal(size=20_000)
-    assert scores.crps(draws, y).mean() == pytest.approx(np.pi**-0.5, abs=0.015)
-    assert scores.covered(draws, y).mean() == pytest.approx(0.9, abs=0.01)
+    assert fill.crps(draws, y).mean() == pytest.approx(np.pi**-0.5, abs=0.015)
+    assert fill.covered(draws, y).mean() == pytest.approx(0.9, abs=0.01)
 
 
 SLOW = ("ebflow", "MissForest")
@@ -83,3 +83,10 @@ def test_imputers_complete_rows_and_keep_what_is_observed(rival, monkeypatch):
     )
     error = fill.scores(x, draws, removed)["study/rmse"]
     assert error < 1.3 if rival == "mean" else error < 0.9
+
+
+def test_crps_is_that_of_its_definition():
+    samples = np.random.default_rng(0).normal(size=(5, 3, 2))
+    apart = np.abs(samples[:, None] - samples[None]).sum((0, 1)) / (5 * 4)
+    found = fill.crps(samples, np.zeros((3, 2)))
+    np.testing.assert_allclose(found, np.abs(samples).mean(0) - apart / 2)

@@ -5,44 +5,14 @@ import time
 
 import pytest
 
-from .conftest import Store, tracking_files
-from .nodes import HEAD_ID, ROOT, Cluster, Growing
+from .conftest import OnCluster
+from .nodes import HEAD_ID, Cluster, Growing
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 PATIENCE_S, GIB = 1800, 2**30
 WORDS = ("--train.steps", "300", "--train.validate-every", "100", "--train.log-every", "20")
-SEARCH = (
-    "tune",
-    "density",
-    *WORDS,
-    "--trials",
-    "3",
-    "--random",
-    "3",
-    "--top",
-    "1",
-    "--seeds",
-    "1",
-)
-
-
-class Away(Store):
-    """A store whose stages run on a cluster.
-
-    Arguments:
-        root: Folder of the store and the results.
-        cluster: The cluster.
-    """
-
-    def __init__(self, root, cluster):
-        super().__init__(root, PATIENCE_S)
-        self.cluster = cluster
-
-    def environment(self, **more):
-        place = {"EBFLOW_HOME": str(self.home), "RAY_ADDRESS": f"127.0.0.1:{self.cluster.port}"}
-        place |= tracking_files(self.home)
-        return {**self.cluster.environment(**place), "PYTHONPATH": str(ROOT), **more}
+SEARCH = ("tune", "density", *WORDS, *"--trials 3 --random 3 --top 1 --seeds 1".split())
 
 
 class Counted:
@@ -81,7 +51,7 @@ def empty(growing):
 
 
 def test_all_ready_cells_bring_up_all_nodes_and_use_them(empty, tmp_path):
-    store = Away(tmp_path, empty)
+    store = OnCluster(tmp_path, empty)
     with Counted(empty) as nodes:
         store.run("run", "sample-complexity", "--scale", "smoke")
     assert nodes.most == 3
@@ -91,7 +61,7 @@ def test_all_ready_cells_bring_up_all_nodes_and_use_them(empty, tmp_path):
 
 def test_a_training_waits_for_its_nodes(empty, tmp_path):
     with Counted(empty) as nodes:
-        out = Away(tmp_path, empty).run("run", "density", *WORDS, "--workers", "2")
+        out = OnCluster(tmp_path, empty).run("run", "density", *WORDS, "--workers", "2")
     assert nodes.most >= 2
     assert "train: done in" in out
 
@@ -101,7 +71,7 @@ def test_workers_wait_for_the_memory_that_they_reserve(tmp_path):
     cluster = Cluster()
     cluster.head, room = (f"--memory={int(2.05 * GIB)}",), (f"--memory={int(4.4 * GIB)}",)
     with cluster, cluster.nodes(4, words=room):
-        store = Away(tmp_path, cluster)
+        store = OnCluster(tmp_path, cluster)
         process = store.start(
             "run", "density", *WORDS, "--workers", "2", "--cluster.memory", "2.3"
         )
@@ -122,12 +92,12 @@ def finish_with_another_node(process, node):
 
 def test_a_search_starts_without_a_node(empty, tmp_path):
     with Counted(empty) as nodes:
-        Away(tmp_path, empty).run(*SEARCH)
+        OnCluster(tmp_path, empty).run(*SEARCH)
     assert nodes.most == 3
 
 
 def test_a_search_can_be_submitted(empty, tmp_path):
-    store = Away(tmp_path, empty)
+    store = OnCluster(tmp_path, empty)
     out = store.run("submit", *SEARCH, "--address", empty.address)
     assert (store.home / "runs" / "tune" / "digits" / "best.yaml").exists(), out
 
@@ -135,7 +105,7 @@ def test_a_search_can_be_submitted(empty, tmp_path):
 def test_a_node_that_boots_slowly_is_no_failed_start(tmp_path):
     """Ray Train gives up after some starts that took too long."""
     with Cluster() as cluster, cluster.nodes(1):
-        store = Away(tmp_path, cluster)
+        store = OnCluster(tmp_path, cluster)
         process = store.start("run", "density", *WORDS, "--workers", "2",
                               RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="0.5")  # fmt: skip
         finish_with_another_node(process, lambda: cluster.nodes(1))

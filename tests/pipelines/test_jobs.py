@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ebflow.errors import BadInput
-from pipelines.paper import fill, jobs, predict, synthesis
+from pipelines.paper import fill, jobs
 from pipelines.paper.cell import Finished
 from pipelines.paper.compare import EXPERIMENTS, compare
 from pipelines.paper.config import PaperConfig
@@ -14,14 +14,11 @@ from .test_paper import shown
 from .untracked import Untracked
 
 CONFIG = PaperConfig(experiment="missing", scale="smoke", sources=("wine", "diabetes"), seeds=2)
-JOBS = {name: getattr(jobs, name.upper()) for name in ("missing", "conditional", "synthesis")}
-JOBS["detection"] = jobs.DETECTION
+JOBS = {"missing": jobs.MISSING, "detection": jobs.DETECTION}
 
 
 def test_rivals_are_those_of_the_stages():
     assert {*jobs.MISSING.rivals} == {*fill.IMPUTERS}
-    assert {*jobs.CONDITIONAL.rivals} == {*predict.PREDICTORS}
-    assert {*jobs.SYNTHESIS.rivals} <= {*synthesis.SAMPLERS}
 
 
 def test_cells_are_of_every_pattern_table_rival_and_seed():
@@ -33,12 +30,6 @@ def test_cells_are_of_every_pattern_table_rival_and_seed():
     assert {(cell.data.test, cell.data.validation) for cell in cells} == {(0.2, 0.1)}
     sized = CONFIG.model_copy(update={"test": 9})
     assert {cell.data.test for cell in EXPERIMENTS["missing"].all_cells(sized)} == {9}
-
-
-def test_the_last_column_of_a_users_table_is_predicted():
-    config = PaperConfig(experiment="conditional", scale="smoke", sources=("wine",))
-    cell, *_ = EXPERIMENTS["conditional"].all_cells(config)
-    assert cell.data.columns == ("proline",) and "alcohol" in cell.data.context
 
 
 @pytest.mark.parametrize("sources", [(), ("x/a.parquet", "y/a.parquet")])
@@ -112,9 +103,9 @@ def test_a_page_of_every_job(tmp_path, name):
     assert len(JOBS[name].tables(rows)) == len(JOBS[name].patterns) * len(JOBS[name].scores)
 
 
-@pytest.mark.parametrize("place", [0, 1], ids=["ebflow", "gmm"])
+@pytest.mark.parametrize("place", [0, 1], ids=["ebflow", "kNN"])
 def test_a_rival_that_diverged_is_a_warning(tmp_path, place):
-    config = PaperConfig(experiment="synthesis", scale="smoke", sources=("wine",))
+    config = PaperConfig(experiment="detection", scale="smoke", sources=("wine",))
     cells = finished(tmp_path, config, lambda labels, seed: 0.5)
     outcomes = [cell.folders for cell in cells]
     outcomes[place] = "found a loss of nan"

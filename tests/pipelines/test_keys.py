@@ -114,8 +114,8 @@ STAGES = (
         f"pipelines.{package}.{name}"
         for package, names in (
             ("data", ("prepare",)),
-            ("density", ("preprocess", "train", "evaluate", "report")),
-            ("paper", ("compare", "detect", "fill", "peer", "predict", "synthesis")),
+            ("density", ("preprocess", "train", "choose", "evaluate", "report")),
+            ("paper", ("compare", "detect", "fill", "peer")),
             ("gradient_alignment", ("flow", "reference", "classify", "measure", "align")),
         )
         for name in names

@@ -5,14 +5,14 @@ import os
 import signal
 import socket
 import subprocess
-import time
 
 import pytest
 import yaml
 
 from .conftest import tracking_files
 from .machines import MISSING, SHARED, Machines
-from .nodes import BIN, ROOT, free_port
+from .nodes import BIN, ROOT
+from .processes import PATIENCE_S, free_port, wait
 
 pytestmark = [
     pytest.mark.slow,
@@ -20,10 +20,9 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"this machine has no {', '.join(MISSING)}"),
 ]
 
-PATIENCE_S = 900
+# Keys of cluster.yaml that say which machines to rent, and what is made ready on them
 OF_THE_CLOUD = ("available_node_types", "docker", "head_node_type", "initialization_commands",
                 "max_workers")  # fmt: skip
-"""Keys of cluster.yaml that say which machines to rent, and what is made ready on them."""
 
 
 def stated():
@@ -90,7 +89,7 @@ class Launcher:
         port = free_port()
         process = self.start("ray", "dashboard", str(self.file), "-p", str(port))
         try:
-            wait(lambda: answers(port), "the tunnel")
+            wait("the tunnel", lambda: answers(port))
             yield f"http://127.0.0.1:{port}"
         finally:
             os.killpg(process.pid, signal.SIGKILL)
@@ -101,13 +100,6 @@ def answers(port):
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
-
-
-def wait(found, what):
-    deadline = time.monotonic() + PATIENCE_S
-    while not found():
-        assert time.monotonic() < deadline, what
-        time.sleep(1)
 
 
 def status(machines, name):
@@ -123,7 +115,8 @@ def test_a_cluster_is_launched_used_and_taken_down(tmp_path):
             launcher.call("ray", "up", "-y", "--no-config-cache", str(launcher.file))
             head, *workers = machines.names
             wait(
-                lambda: all("raylet" in status(machines, name) for name in workers), "the workers"
+                "the workers",
+                lambda: all("raylet" in status(machines, name) for name in workers),
             )
             with launcher.tunnel() as address:
                 out = launcher.call(
@@ -135,6 +128,6 @@ def test_a_cluster_is_launched_used_and_taken_down(tmp_path):
         finally:
             launcher.call("ray", "down", "-y", str(launcher.file))
         wait(
-            lambda: not any("raylet" in status(machines, name) for name in machines.names),
             "the end",
+            lambda: not any("raylet" in status(machines, name) for name in machines.names),
         )

@@ -119,7 +119,7 @@ def test_every_table_is_prepared_as_in_the_papers(data, tmp_path):
         ("data/gas/ethylene_CO.pickle", pickle.dumps(GAS), "found another pickle"),
         ("data/hepmass/1000_test.csv", b"a,b\n1,2\n", "expected one more in 1000_test.csv"),
         ("data/BSDS300/BSDS300.hdf5", None, "found no BSDS300/BSDS300.hdf5"),
-        ("data.tar.gz", b"\x1f\x8b\x08\x00", "found a damaged archive"),
+        ("data.tar.gz", b"\x1f\x8b\x08\x00", "found a corrupt archive"),
     ],
 )
 def test_another_archive_is_an_error(data, tmp_path, name, content, message):
@@ -131,6 +131,6 @@ def test_another_archive_is_an_error(data, tmp_path, name, content, message):
 
 def test_a_table_of_another_width_is_an_error_and_without_h5py_one_is_left_out(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
-    assert write(data)[4] == "bsds300: left out, it needs the package h5py"
+    assert write(data)[4] == "bsds300: skipped, it needs the package h5py"
     with pytest.raises(BadInput, match=r"miniboone: found 2 columns, expected the 43"):
         maf._write(data / "miniboone.parquet", [("train", np.ones((3, 2)))], 43)

@@ -27,7 +27,7 @@ def file(tmp_path):
 
 
 def test_a_training_draws_what_rows_lack(file, tmp_path, monkeypatch):
-    monkeypatch.setattr("ebflow.imputation.REDRAW_EVERY", 2)
+    monkeypatch.setattr("ebflow.imputation.RESAMPLE_EVERY", 2)
     prepare(file, tmp_path / "data", missing="impute")
     dataset = Dataset(tmp_path / "data")
     split = dataset.split("train")

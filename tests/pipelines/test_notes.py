@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.config import DensityConfig, Dsm, Likelihood, Ssm
-from pipelines.config.recipes import mnist9k
+from pipelines.config.recipes import mnist9k_dense
 from pipelines.density import graph
 from pipelines.engine.pipeline import Run
 from pipelines.engine.runner import title
@@ -30,23 +30,23 @@ def titled(config, recipe):
 
 
 def test_a_title_says_each_thing_once():
-    config = mnist9k()
-    assert titled(config, "mnist9k") == "mnist9k · lazy_ml · convolutional-3"
+    config = mnist9k_dense().changed(name="mnist9k")
+    assert titled(config, "mnist9k") == "mnist9k · lazy_ml · dense-3"
     other = config.model_copy(update={"name": "mine"})
-    assert titled(other, "mnist9k") == "mine · mnist9k · lazy_ml · convolutional-3"
-    assert titled(other, "wide") == "mine · mnist9k · lazy_ml · convolutional-3 · recipe wide"
+    assert titled(other, "mnist9k") == "mine · mnist9k · lazy_ml · dense-3"
+    assert titled(other, "wide") == "mine · mnist9k · lazy_ml · dense-3 · recipe wide"
 
 
 def test_what_runs_may_be_found_by():
     config = DensityConfig(seed=3, objective=Ssm())
     assert graph.describe(config).tags == {
         "ebflow.data": "digits",
-        "ebflow.net": "dense-3",
+        "ebflow.network": "dense-3",
         "ebflow.objective": "ssm",
         "ebflow.seed": "3",
     }
     glow = config.changed(model={"architecture": "glow"})
-    assert graph.describe(glow).tags["ebflow.net"] == "glow"
+    assert graph.describe(glow).tags["ebflow.network"] == "glow"
 
 
 ROW = {

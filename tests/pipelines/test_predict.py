@@ -1,4 +1,4 @@
-"""The stage that scores conditional densities, and the predict."""
+"""The stage that scores conditional densities, and its predictors."""
 
 import importlib.util
 
@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 import scipy
 
-from pipelines.paper import predict
-from pipelines.paper.config import RivalConfig
-from pipelines.paper.jobs import CONDITIONAL
-from pipelines.paper.predict import LEVELS, Rows, Table
+from docs.measurements import predict
+from docs.measurements.conditional import CONDITIONAL, EXPERIMENT
+from docs.measurements.predict import LEVELS, Rows, Table
+from pipelines.paper.config import PaperConfig, RivalConfig
+
+
+def test_the_last_column_of_a_users_table_is_predicted():
+    cell, *_ = EXPERIMENT.all_cells(PaperConfig(scale="smoke", sources=("wine",)))
+    assert cell.data.columns == ("proline",) and "alcohol" in cell.data.context
+    assert {*CONDITIONAL.rivals} == {*predict.PREDICTORS}
 
 
 def rows(count, seed):

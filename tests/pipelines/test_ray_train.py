@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from pipelines.tracking.ray_train import by_rank
 
 from .nodes import ROOT
+from .processes import wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -141,10 +142,7 @@ def test_a_driver_that_is_interrupted_or_killed_leaves_a_killed_run(user, number
         time.sleep(0.2)
     process.send_signal(number)
     process.wait(timeout=120)
-    deadline = time.monotonic() + 60
-    while user.tracked.info.status != "KILLED" and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert user.tracked.info.status == "KILLED"
+    wait("the end of the run", lambda: user.tracked.info.status == "KILLED", seconds=60)
 
 
 def test_a_server_that_is_away_delays_no_training_and_gets_all_at_the_next(user):

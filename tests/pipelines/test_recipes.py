@@ -7,8 +7,11 @@ import pytest
 
 import ebflow
 from ebflow import recipes
+from ebflow.errors import BadInput
+from pipelines.cli.run import density
 from pipelines.config import DataConfig
-from pipelines.config.recipes import for_source
+from pipelines.config.recipes import for_source, mnist9k_dense
+from tuning.command import density as tune
 
 NOISE = np.random.default_rng(0)
 DATA = {
@@ -80,10 +83,44 @@ def test_they_agree_on_one_column_given_others(tmp_path, monkeypatch):
     assert name == "tabular"
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "words", "rival"),
+    [(40, 19, (), "wide"), (6000, 19, (), None), (6000, 20, (), "wide"),
+     (6000, 20, ("--model.bins", "16"), None), (40, 19, ("--objective.name", "dsm"), None)],
+)  # fmt: skip
+def test_few_rows_or_many_columns_get_a_rival(rows, columns, words, rival, tmp_path):
+    np.save(tmp_path / "data.npy", NOISE.normal(size=(rows, columns)))
+    words = ("--data.source", str(tmp_path / "data.npy"), *words)
+    assert density(words).run.config.rival == rival
+    assert tune(words).run.config.base.rival is None
+    (tmp_path / "config.yaml").write_text("rival: wide")
+    assert tune((*words, "--config", str(tmp_path / "config.yaml"))).run.config.base.rival is None
+    with pytest.raises(BadInput, match="--rival: found wide, expected none in a search"):
+        tune((*words, "--rival", "wide"))
+
+
 def test_score_matching_of_a_table_gets_dense_layers(tmp_path):
     np.save(tmp_path / "data.npy", DATA["5 columns"])
     data = DataConfig(source=str(tmp_path / "data.npy"))
     assert for_source(data, "dsm")[0].model.architecture == "dense"
+
+
+@pytest.mark.parametrize("stem", ["data", "mnist9k"])
+@pytest.mark.parametrize(("objective", "architecture"), [("dsm", None), (None, "glow")])
+def test_images_without_exact_pixels_get_the_settings_of_convolutions(
+    objective, architecture, stem, tmp_path
+):
+    np.save(tmp_path / f"{stem}.npy", DATA["8-bit images"])
+    data = DataConfig(source=str(tmp_path / f"{stem}.npy"))
+    assert for_source(data)[0].model.architecture == "pixelcnn"
+    config, _ = for_source(data, objective, architecture)
+    assert config.model.architecture == "convolutional" and config.name == stem
+    assert config.preprocess.normalize == "standardize" and config.train.lr == 1e-2
+
+
+def test_dense_layers_of_mnist_have_their_own_batches():
+    train = mnist9k_dense().train
+    assert (train.batch_size, train.steps) == (100, 20_000)
 
 
 @pytest.mark.parametrize("others", [0, 1, 70])

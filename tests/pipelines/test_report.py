@@ -118,6 +118,7 @@ def page_of(dataset, manifest, flow, folder):
 
     def written(warnings=(), numbers=NUMBERS):
         training = {"verdict": "ended after 400 steps", "warnings": warnings, "workers": "1"}
+        training["model"] = {"method": "dsm on dense", "architecture": "dense", "base": "normal"}
         return page(
             result(
                 DensityConfig(), manifest, numbers, training, {}, found, shown

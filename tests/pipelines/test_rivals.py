@@ -75,7 +75,7 @@ def test_the_lead_of_a_table_is_over_the_best_peer(tmp_path):
 def test_seeds_split_a_table_anew_and_its_interval_allows_for_that(tmp_path):
     rows = tables_of(tmp_path, 1.0, 1.4, theirs=2)
     seeds = [cell.data.seed for cell in TABLES.all_cells(
-        PaperConfig(experiment="tables", sources=("a.parquet",), seeds=2))]  # fmt: skip
+        PaperConfig(experiment="tables", sources=("wine",), seeds=2))]  # fmt: skip
     assert seeds == 5 * [0] + 5 * [1]
     (lead,) = (column for column in TABLES.columns if column.metric == "lead")
     line = summarize(rows)[0]
@@ -84,7 +84,7 @@ def test_seeds_split_a_table_anew_and_its_interval_allows_for_that(tmp_path):
 
 
 def test_peers_dequantize_as_the_recipe_does_and_leave_tails():
-    recipe, *peers = TABLES.all_cells(PaperConfig(experiment="tables", sources=("a.parquet",)))
+    recipe, *peers = TABLES.all_cells(PaperConfig(experiment="tables", sources=("wine",)))
     assert recipe.config.preprocess.grids and recipe.config.train.max_seconds == 30
     assert {cell.config.seconds for cell in peers} == {30}
     options = [cell.preprocess.options for cell in peers]

@@ -1,18 +1,19 @@
 """``ebflow runs`` on a real embedded store."""
 
 import re
+import sys
 
 import pytest
 
 from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
 
+# Final metrics of three runs, by name, the oldest first
 RUNS = {
     "first": {"test/nll": 3.0, "test/bpd": 1.5, "test/gain": 1.0},
     "second": {"test/nll": 2.0, "test/bpd": 1.0, "test/gain": 2.0},
     "third": {},
 }
-"""Final metrics of three runs, by name, the oldest first."""
 
 
 @pytest.fixture
@@ -64,6 +65,11 @@ def test_the_table_fits_the_terminal(tracked, ebflow, monkeypatch, columns):
         assert name in result.text
 
 
+def test_a_narrow_terminal_cuts_no_column(tracked, ebflow, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert re.search(r"test/bpd +id *\n", ebflow("runs").text)
+
+
 def test_the_best_come_first_and_what_was_not_measured_not_at_all(tracked, ebflow):
     assert names(ebflow("runs", "--best-by", "test/bpd")) == ["second", "first"]
 
@@ -84,7 +90,8 @@ def test_bad_input_is_one_line(tracked, ebflow, words, line):
     assert line in result.refusal
 
 
-def test_without_a_store_nothing_is_made(home, ebflow):
+def test_without_a_store_nothing_is_made(home, ebflow, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # Its import may take seconds
     result = ebflow("runs")
     assert result.code == 2
     assert result.err == [f"ebflow: {home}: found no runs, expected those of `ebflow run density`"]

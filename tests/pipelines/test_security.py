@@ -31,12 +31,12 @@ from .seals import sealed
 
 SECRET = "hunter2-of-the-test"
 
+# Names by which code is run that lies in a file
 FORBIDDEN = {
     "cloudpickle", "dill", "eval", "exec", "joblib", "marshal", "pickle", "shelve",
     "full_load", "load_pickle", "read_pickle", "to_pickle", "torch.load", "torch.save",
     "unsafe_load", "weights_only", "yaml.load", "allow_pickle", "CPickle", "_pickle",
 }  # fmt: skip
-"""Names by which code is run that lies in a file."""
 
 
 def names(node):

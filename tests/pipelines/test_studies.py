@@ -46,12 +46,17 @@ def test_a_line_of_the_registry_makes_a_command(ebflow):
     assert "invalid choice 'huge'" in ebflow("run", "toy", "--scale", "huge").refusal
 
 
-def test_options_go_over_a_file(tmp_path):
+def test_options_go_over_a_file(tmp_path, monkeypatch):
+    home = tmp_path / "store"
+    monkeypatch.setenv("EBFLOW_HOME", str(home))
     request = asked("--scale", "smoke", "--force")
     run, options, line = request.run, request.options, request.line
     assert run.config == ToyConfig(scale="smoke") and run.pipeline is GRAPH and options.force
     assert line == "toy at scale smoke" and str(run.output) == "runs/toy/toy"
-    assert run.command == f"cd {Path.cwd()} && ebflow run toy --scale smoke --force"
+    assert (
+        run.command
+        == f"cd {Path.cwd()} && EBFLOW_HOME={home} ebflow run toy --scale smoke --force"
+    )
     (tmp_path / "toy.yaml").write_text("points: 7\nname: mine\n")
     words = ("--scale", "smoke", "--config", str(tmp_path / "toy.yaml"))
     assert asked(*words).run.config == ToyConfig(scale="smoke", points=7, name="mine")

@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from docs.measurements import synthesize
+from docs.measurements.synthesis import SYNTHESIS
 from pipelines.data.dataset import Dataset
-from pipelines.paper import synthesis
 from pipelines.paper.config import RivalConfig
-from pipelines.paper.jobs import SYNTHESIS
 from tests.prepared import prepare
 
 
@@ -31,7 +31,7 @@ def data(tmp_path_factory):
 def test_a_mixture_gives_levels_and_numbers_that_belong_together(data):
     manifest = Dataset(data).manifest
     train = manifest.columns.decode(Dataset(data).split("train").tensor().double().numpy())
-    found = synthesis.SAMPLERS["gmm"](RivalConfig(rival="gmm"), train, manifest.columns)
+    found = synthesize.SAMPLERS["gmm"](RivalConfig(rival="gmm"), train, manifest.columns)
     frame = found.to_pandas()
     assert found.schema == train.schema and len(frame) == len(train)
     assert ((frame["x"] > 0) == (frame["sign"] == "+")).mean() > 0.98
@@ -42,9 +42,9 @@ def test_a_mixture_gives_levels_and_numbers_that_belong_together(data):
 def test_a_model_is_checked(data, name):
     found = {}
     run = SimpleNamespace(open=lambda config, data: data, write_metrics=found.update)
-    synthesis.synthesis(RivalConfig(rival=name, steps=20), data, run=run)
+    synthesize.synthesize(RivalConfig(rival=name, steps=20), data, run=run)
     assert json.dumps(found)
-    shares = [f"study/{figure}" for figure in synthesis.FIGURES]
+    shares = [f"study/{figure}" for figure in synthesize.FIGURES]
     assert all(0 <= found[share] <= 1 for share in shares)
     assert found["study/prediction_real"] > 0.95 and found["time/cpu_s"] > 0
 
@@ -53,5 +53,5 @@ def test_a_level_without_training_rows_is_no_error(data):
     manifest = Dataset(data).manifest
     train = manifest.columns.decode(Dataset(data).split("train").tensor().double().numpy())
     some = train.filter(pc.equal(train["sign"], "-"))
-    found = synthesis.SAMPLERS["gmm"](RivalConfig(rival="gmm"), some, manifest.columns)
+    found = synthesize.SAMPLERS["gmm"](RivalConfig(rival="gmm"), some, manifest.columns)
     assert {*found["sign"].to_pylist()} == {"-"}

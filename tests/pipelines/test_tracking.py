@@ -47,10 +47,12 @@ ENDINGS = {ValueError(): "FAILED", BadInput("no"): "FAILED", KeyboardInterrupt()
 
 @pytest.mark.parametrize("error, expected", ENDINGS.items(), ids=repr)
 def test_an_unhappy_ending_is_told(tracker, error, expected):
-    run_id = tracker.start("run", {})
+    run_id, other = tracker.start("run", {}), tracker.start("other", {})
+    killed = tracker.start("stage", {"mlflow.parentRunId": run_id})
     with pytest.raises(type(error)), tracker.run(run_id):
         raise error
-    assert status(tracker, run_id) == expected
+    ended = [status(tracker, one) for one in (run_id, killed, other)]
+    assert ended == [expected, "KILLED", "RUNNING"]
 
 
 def test_a_happy_ending_is_told_and_found(tracker):

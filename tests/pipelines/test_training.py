@@ -38,6 +38,7 @@ from pipelines.training.checkpoints import Checkpoints, resume, save_training
 from pipelines.training.flow_training import FlowTraining, _loss, fit
 from pipelines.training.loop import TrainingLoop, WorkerContext
 from pipelines.training.preprocessing import fit_preprocessing
+from tests.library.training import broken
 from tests.pipelines.trainers import build
 from tests.prepared import prepare
 
@@ -190,32 +191,19 @@ def lone(work, listener=lambda rows: None):
     return WorkerContext(Reporter(work / metrics_log.FILE, listener=listener).log)
 
 
-def driven(dataset, shard, work, *broken, train=SHORT, place=None):
+def driven(dataset, shard, work, *steps, train=SHORT, place=None):
     """Trains to the end; returns the events, and what was returned at the end.
 
     The weights break at some steps, of the first try and of the second.
     """
     trainer = build(Training(train=train), dataset, shard=shard)
+    broken(trainer, *steps[:1], again=steps[1:])
     recorder = TrainingLoop(trainer, work, place or lone(work))
-    spoilt(trainer, broken)
     events = []
     for event in trainer.run():
         recorder.take(event)
         events.append(event)
     return events, recorder.finish()
-
-
-def spoilt(trainer, steps):
-    """Lets the weights of a training break at a step of the first try, and of the second."""
-    plain = trainer.train_step
-
-    def step(batch):
-        if (trainer.step, int(trainer.state.relief < 1)) in zip(steps, range(2), strict=False):
-            with torch.no_grad():
-                trainer.parameters[0].view(-1)[0] = torch.nan
-        plain(batch)
-
-    trainer.train_step = step
 
 
 def test_a_training_that_breaks_goes_on_and_is_told(dataset, tmp_path):

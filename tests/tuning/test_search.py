@@ -14,16 +14,19 @@ from pipelines.config.section import changes
 from tuning.command import parse_tune
 from tuning.search import searcher
 
+from ..pipelines.conftest import OnCluster
+from ..pipelines.nodes import ROOT, Cluster
+from ..pipelines.processes import wait
 from .conftest import Store
 
 QUICK = ("--train.steps", "60", "--train.validate-every", "20", "--train.log-every", "20")
+# Fewer training rows than dimensions: trials that whiten fail. Slow: others pass the default.
 SINGULAR = (
     "--data.rows", "110", "--data.validation", "20", "--data.test", "20",
     "--train.batch-size", "25",
     "--preprocess.normalize", "standardize", "--preprocess.shrinkage", "0",
     "--over", "preprocessing", "optimization", "--train.lr", "1e-4",
 )  # fmt: skip
-"""Fewer training rows than dimensions: trials that whiten fail. Slow: others pass the default."""
 
 TRIALS = 3
 WORDS = ("tune", "density", "--trials", TRIALS, "--random", TRIALS, "--top", 1, "--seeds", 2)
@@ -173,16 +176,6 @@ LONG = ("--train.steps", "3000", "--train.validate-every", "200", "--trials", 4,
         "--top", 1, "--seeds", 1, "--over", "anchor")  # fmt: skip
 
 
-def wait_for(found, process):
-    """Waits until a search that runs has what is found."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline and process.poll() is None:
-        if found():
-            return
-        time.sleep(0.2)
-    raise TimeoutError("the search ended, or never came so far")
-
-
 def ended(process):
     """Waits for a search to end well and quietly, with more patience than a store has."""
     out, err = process.communicate(timeout=PATIENCE_S)
@@ -203,8 +196,8 @@ def statuses(store):
 def test_a_killed_search_resumes_and_runs_no_finished_trial_again(tmp_path):
     store = Store(tmp_path)
     process = store.start("tune", "density", *LONG)
-    wait_for(lambda: len(metrics_files(store)) > 1, process)
-    wait_for(lambda: {"FINISHED", "KILLED"} & {*statuses(store)}, process)
+    wait("two trials", lambda: len(metrics_files(store)) > 1, process=process)
+    wait("a trial's end", lambda: {"FINISHED", "KILLED"} & {*statuses(store)}, process=process)
     time.sleep(3)  # Ray Tune saves its state once a second
     process.kill()
     process.communicate()
@@ -229,12 +222,14 @@ def test_a_killed_search_resumes_and_runs_no_finished_trial_again(tmp_path):
 def test_a_trial_whose_process_dies_resumes(tmp_path):
     store = Store(tmp_path)
     process = store.start("tune", "density", *LONG)
-    wait_for(lambda: len(metrics_files(store)) > 1, process)
+    wait("two trials", lambda: len(metrics_files(store)) > 1, process=process)
     trials = [child for child in psutil.Process(process.pid).children(recursive=True)
               if "ImplicitFunc" in " ".join(child.cmdline())]  # fmt: skip
     trials[0].kill()
-    wait_for(
-        lambda: any('"restart"' in path.read_text() for path in metrics_files(store)), process
+    wait(
+        "a restart",
+        lambda: any('"restart"' in path.read_text() for path in metrics_files(store)),
+        process=process,
     )
     ended(process)
     summary = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
@@ -244,13 +239,18 @@ def test_a_trial_whose_process_dies_resumes(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_trials_that_launch_workers_do_not_wait_for_each_other(tmp_path):
-    store = Store(tmp_path)
+def test_trials_that_launch_workers_wait_for_no_other_and_leave_no_placement_group(tmp_path):
     words = ("--trials", 2, "--top", 1, "--seeds", 1, "--workers", 2)
-    ended(store.start("tune", "density", *QUICK, *words))
+    # Ray Train's cleaner of placement groups stopped at a second Ray on the machine.
+    with Cluster(), Cluster(PYTHONPATH=str(ROOT)) as cluster, cluster.nodes(2):
+        store = OnCluster(tmp_path, cluster)
+        ended(store.start("tune", "density", *QUICK, *words))
+        _, body = cluster.get("/api/v0/placement_groups?limit=10000", cluster.token)
+        groups = json.loads(body)["data"]["result"]["result"]
     summary = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
     assert [trial["state"] for trial in summary["tried"]][0] == "finished"
     assert all(trial["step"] for trial in summary["tried"])
+    assert groups and {group["state"] for group in groups} == {"REMOVED"}
 
 
 @pytest.mark.slow

@@ -163,3 +163,10 @@ def test_the_first_trials_change_the_default_in_one_subject_each():
     for changed, section in zip(sections[1:], [*turns, *turns], strict=False):
         assert changed <= {section}
     assert sum(map(len, sections)) >= 5
+
+
+def test_of_pixels_only_what_has_an_effect_is_searched():
+    base = RECIPES["pixels"]().training
+    names = {name for _, params in sampled(base, EVERYTHING) for name in params}
+    assert {"model.depth of pixelcnn", "model.hidden of pixelcnn", "train.lr"} <= names
+    assert not any(name.startswith(("anchor", "stabilise", "preprocess")) for name in names)

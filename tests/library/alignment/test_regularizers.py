@@ -1,5 +1,7 @@
 """Regularizers: formulas, the disguise of the one-sided estimator, diagnoses."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -34,13 +36,13 @@ def test_score_matching_is_the_objective_with_a_floor_and_a_penalty():
     objective = taylor_sm(density, x, generator=derive(0))
     half = density.score(x).square().sum(1) / 2
     h = (objective - half).clamp(min=-5.0)
-    found = score_matching(stability=0.1, floor=-5.0)(density, x, generator=derive(0))
+    found = score_matching(density, x, generator=derive(0), stability=0.1, floor=-5.0)
     torch.testing.assert_close(found, half + h + 0.1 * h**2)
 
 
 def test_gradient_norm():
     density, gradient = quadratic()
-    found = gradient_norm()(density, points(), generator=derive(0))
+    found = gradient_norm(density, points(), generator=derive(0))
     torch.testing.assert_close(found, (gradient - 3 * points()).square().sum(1) / 2)
 
 
@@ -50,7 +52,7 @@ def test_the_ceiling_bounds_every_sample_before_the_mean():
     u = draw_directions("gaussian", 1, x, derive(0))
     traces = ESTIMATORS["taylor"](density, x, u, 0.1)[1][0]
     ceiling = float(traces.detach().median())
-    found = anti_score_matching(ceiling=ceiling, **options)(density, x, generator=derive(0))
+    found = anti_score_matching(density, x, generator=derive(0), ceiling=ceiling, **options)
     torch.testing.assert_close(found, -traces.clamp(max=ceiling))
     assert (found == -ceiling).sum() == 4
 
@@ -70,12 +72,8 @@ def test_the_disguise_is_the_excess_of_the_penalty(slices):
     density, gradient = quadratic()
     x = torch.zeros(200_000, SIZE)
     settings = {"stability": 1e-3, "slices": slices, "step": 0.01}
-    one, cv = (
-        score_matching(estimator=e, directions="gaussian", **settings)(
-            density, x, generator=derive(1)
-        )
-        for e in ("taylor", "taylor_cv")
-    )
+    found = partial(score_matching, density, x, directions="gaussian", **settings)
+    one, cv = (found(generator=derive(1), estimator=e) for e in ("taylor", "taylor_cv"))
     excess = equivalent_strength(1.0, estimator="taylor", **settings) - 1
     expected = excess * gradient.square().sum() / 2
     assert float((one - cv).detach().mean()) == pytest.approx(float(expected), rel=0.03)

@@ -10,6 +10,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 
 from ebflow.tables import Columns, Detector
 from ebflow.tables.detect import detect_columns
@@ -248,6 +249,26 @@ def test_columns_are_found_by_name_and_arrays_by_position():
         columns.encode({"a": [1.0]})
     with pytest.raises(ValueError, match="x: found 3 columns, expected 2: a, b"):
         columns.encode(np.zeros((1, 3)))
+    hint = r".* A Series is one column; frame.iloc\[\[0\]\] is a row"
+    with pytest.raises(ValueError, match="x: found 1 column, expected 2: a, b" + hint):
+        columns.encode(pd.DataFrame(frame).iloc[0])
+    with pytest.raises(ValueError, match="x: found no column a, b" + hint):
+        columns.encode(pd.DataFrame(frame).iloc[1])
+
+
+def test_the_value_next_to_a_bound_at_0_is_written_as_0():
+    column = detect_columns({"a": [0.5, 3.25, 1.75] * 9})[0]
+    assert [column.text_of(n) for n in (torch.finfo(torch.float32).tiny, 1e-9)] == ["0", "1e-09"]
+
+
+@pytest.mark.parametrize("value", [2, 0.5, "2"])
+def test_a_boolean_is_true_false_or_missing(value):
+    columns = detect_columns({"flag": [True, False] * 9, "a": np.arange(18.0) ** 2})
+    rows = {"flag": ["1", "False", None, "true", "0"], "a": [0.0] * 5}
+    np.testing.assert_array_equal(columns.encode(rows)[:, 0], [1, 0, np.nan, 1, 0])
+    rows["flag"] = np.array([1, 0, value])
+    with pytest.raises(ValueError, match=f"x, column 'flag', row 2: found {value}, expected true"):
+        columns.encode(rows | {"a": [0.0] * 3})
 
 
 @pytest.mark.parametrize(("values", "error", "line"), [

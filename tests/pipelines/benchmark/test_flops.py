@@ -13,6 +13,7 @@ from ebflow.randomness import generator as derive
 BATCH, SIZE = 6, 5
 UNIT = 2 * BATCH * SIZE**2
 
+# GEMMs of 2 B D²; of ``sml`` without the triangular solutions, which PyTorch does not count
 FORMULAS = {
     "ml": lambda depth: 3 * depth - 1,
     "lazy_ml": lambda depth: 3 * depth - 1,
@@ -24,7 +25,6 @@ FORMULAS = {
     "taylor_sm": lambda depth: 9 * depth - 2,
     "sml": lambda depth: 6 * depth - 2,
 }
-"""GEMMs of 2 B D²; of ``sml`` without the triangular solutions, which PyTorch does not count."""
 
 SLICES = {
     "ssm": lambda depth, slices: 6 * depth + slices * (3 * depth - 1) - 4,
@@ -77,6 +77,7 @@ def test_a_step_adds_what_is_not_counted(label):
     assert of_step(dense((SIZE,)), label) == pytest.approx(expected)
 
 
+# FLOP of a step, by those of the forward pass of the first layer and of all of them
 CONVOLUTIONS = {
     "lazy_ml": lambda first, all: 3 * all - first,
     "dsm": lambda first, all: 6 * all - first,
@@ -85,7 +86,6 @@ CONVOLUTIONS = {
     "fd_ssm": lambda first, all: 9 * all - 3 * first,
     "taylor_sm": lambda first, all: 9 * all - 2 * first,
 }
-"""FLOP of a step, by those of the forward pass of the first layer and of all of them."""
 
 
 def cnn():

@@ -25,16 +25,15 @@ BATCH = 10
 BOUND = 12 * 2**30
 UNIT = 1 if sys.platform == "darwin" else 1024
 
+# Objectives of one flow, one after another in one process
 STEPS = {
     "no determinant": ["ssm", "ssm_vr", "fd_ssm", "taylor_sm", "relative_ml"],
     "one refresh": ["lazy_ml", "dsm + anchor", "ssm + anchor"],
     "determinants": ["ml"],
     "samples": ["sml"],
 }
-"""Objectives of one flow, one after another in one process."""
 
-IMAGES = ["dsm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm", "ml", "lazy_ml"]
-"""Objectives of Glow."""
+IMAGES = ["dsm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm", "ml", "lazy_ml"]  # Objectives of Glow
 
 
 def moved(flow, labels, batch):

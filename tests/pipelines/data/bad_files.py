@@ -146,12 +146,18 @@ FORMATS = {
     "csv with a word among few numbers": case(
         lines(*(f"{k},{k % 5}" for k in range(99)), "1,unknown"),
         r"bad.csv, column 'b', row 99: found 'unknown' among numbers, expected a number or"),
+    "csv with a word after many numbers": case(
+        lines(*["1234567.5,1"] * 400_000, "x,1", "1,2"),
+        r"bad.csv, column 'a', row 400000: found 'x', expected a number or nothing as in"),
     "csv with a sign of a missing number": case(lines(*(f"{k},{k % 7}" for k in range(9)), "1,?"),
         r"bad.csv, column 'b', row 9: found null, expected a finite number, or data.missing"),
     "csv with an empty category": case(lines(*(f"{k},{'xy'[k % 2]}" for k in range(9)), "1,"),
         r"bad.csv, column 'b', row 9: found null, expected a known level"),
-    "csv not utf8": case(csv(b"a,b\n" + b"1,\xff\xfe\n2,3\n" * 4),
-        r"column 'b': found bytes, expected"),
+    "csv with text in latin 1": case(csv("a,b\n1,Köln\n2,Ulm\n".encode("latin-1")),
+        r"bad.csv: found another encoding, expected UTF-8. .*encoding='latin-1'"),
+    "csv with text in latin 1 after many rows": case(
+        csv(b"a,b\n" + b"1,Ulm\n" * 400_000 + "2,Köln\n".encode("latin-1")),
+        r"bad.csv: found another encoding, expected UTF-8. .*encoding='latin-1'"),
     "empty csv": case(csv(""), r"bad.csv: corrupt, or no CSV file \(Empty CSV"),
     "csv of a header alone": case(csv("a,b\n"), r"bad.csv: found 0 rows, expected some"),
     "truncated npy": case(array(np.zeros((100, 3)), 500), r"bad.npy: corrupt, or no NumPy file"),

@@ -58,9 +58,9 @@ def test_equal_cells_run_once(engine):
     assert CALLS == ["write"]
 
 
-def test_every_run_in_a_folder_is_in_its_history(engine, tmp_path):
-    for count in (1, 2):
-        engine().run(graph(), tmp_path)
+def test_every_stage_that_ran_is_in_the_history_of_its_folder(engine, tmp_path):
+    for force, count in (True, 1), (True, 2), (False, 2):
+        engine(force=force).run(graph(), tmp_path)
         uri = f"sqlite:///{tmp_path}/.redun/redun.db"
         history = Scheduler(Config({"backend": {"db_uri": uri}}))
         history.load()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -111,6 +112,7 @@ print("left")
 """
 
 
+# Exceptions hold references in cycles, which the collector drops at any time
 IN_CYCLES = (
     LEAVING.replace("kept = list(executor.running)", "kept = list(map(ray.put, range(1000)))")
     .replace(
@@ -119,7 +121,6 @@ IN_CYCLES = (
     )
     .replace("import time", "import gc, time; gc.set_threshold(10)")
 )
-"""Exceptions hold references in cycles, which the collector drops at any time."""
 
 
 @pytest.mark.system
@@ -144,6 +145,22 @@ def test_workers_find_the_store_below_the_current_folder(home, monkeypatch):
     monkeypatch.setattr(connection, "Connection", connected)
     connection.leave(connection.start())
     assert os.environ["EBFLOW_HOME"] == str(Path.cwd() / "runs" / ".store")
+
+
+def test_folders_of_killed_processes_are_removed(home, monkeypatch):
+    """A folder that is in use stays, and so does a new one, whose process may still lock it."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(connection, "Connection", connected)
+    monkeypatch.setattr(connection, "PREFIX", f"ebflow-test-{os.getpid()}-")
+    used = connection.start()
+    killed, new = (Path(tempfile.mkdtemp(prefix=connection.PREFIX, dir="/tmp")) for _ in range(2))
+    for folder in (used.folder, killed):
+        os.utime(folder, (0, 0))
+    connection.leave(connection.start())
+    assert [used.folder.exists(), killed.exists(), new.exists()] == [True, False, True]
+    connection.leave(used)
+    new.rmdir()
 
 
 def test_stages_share_one_remote_function(monkeypatch):

@@ -1,5 +1,6 @@
-"""What a store has, and what is deleted from it."""
+"""The contents of a store, and what ``prune`` deletes from it."""
 
+import fcntl
 import os
 import time
 
@@ -7,6 +8,7 @@ import pytest
 
 from pipelines import store
 from pipelines.errors import StageFailed
+from pipelines.store.files import is_locked
 from tests.pipelines.stages import ERRORS
 
 from .cases import graph, ran
@@ -73,6 +75,16 @@ def test_prune_follows_no_link_and_leaves_what_a_stage_holds(used, ebflow, home)
         ebflow("store", "prune", "--days", "0")
     assert (outside / "mine").exists() and not link.is_symlink()
     assert [entry.key for entry in store.entries()] == [key]
+
+
+def test_a_lock_that_is_only_looked_at_is_not_waited_for(home, monkeypatch):
+    with store.lock("mine"):
+        pass
+    with (home / "locks" / "mine").open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # as `is_locked` does for a moment
+        monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(other, fcntl.LOCK_UN))
+        with store.lock("mine", waiting=lambda: pytest.fail("said that it waits")):
+            assert is_locked(home / "locks" / "mine")
 
 
 def test_marks_that_are_drafts_or_cut_off_are_passed_over(used, engine, ebflow, home):

@@ -15,19 +15,16 @@ from ebflow.checkpoint import read
 from pipelines import metrics_log
 
 from ..conftest import Store, empty_database
+from ..processes import PATIENCE_S, wait
 
 STEPS = 1200
+# Options of a training of some seconds with a dozen checkpoints, long enough to be hit
 LONG = ("--train.steps", str(STEPS), "--train.validate-every", "50", "--train.log-every", "25")
-"""Options of a training of some seconds with a dozen checkpoints, long enough to be hit."""
 
+# A lone worker trains in the process of its stage; of two, each has its own
 PAIR = ("--workers", "2")
-"""A lone worker trains in the process of its stage; of two, each has its own."""
 
-HIT_AT = 150
-"""Steps after which the fault comes."""
-
-PATIENCE_S = 1500
-"""For machines that have other work to do."""
+HIT_AT = 150  # Steps after which the fault comes
 
 
 @dataclass(frozen=True)
@@ -46,16 +43,6 @@ class Hit:
         pace = (last["step"] - before["step"]) / max(last["time"] - before["time"], 1e-3)
         ahead = min(pace * (moment - last["time"]), STEPS - last["step"])
         return cls(moment, last["step"] + ahead, work)
-
-
-def wait(what, found, seconds=PATIENCE_S):
-    """Waits until a function returns something; returns it."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := found():
-            return value
-        time.sleep(0.05)
-    raise TimeoutError(f"waited in vain for {what}")
 
 
 def training_of(store, at=HIT_AT):
@@ -172,24 +159,47 @@ def failures(store):
     return [row["note"] for row in rows if row["kind"] == metrics_log.FAILURE]
 
 
+# What happens at each fault, by the order in the table.
+FAULTS = {
+    1: ("SIGKILL of one of two training workers", "a new worker resumes from the last checkpoint"),
+    2: ("SIGKILL of the process that a stage runs in, and a lone worker with it",
+        "the stage is tried again, and resumes from the last checkpoint"),
+    3: ("SIGKILL of a raylet and its workers (a node of two)",
+        "the other node resumes from the last checkpoint"),
+    4: ("SIGKILL of the driver", "the same command resumes from the last checkpoint"),
+    5: ("SIGTERM of the driver, or Ctrl-C",
+        "saves a checkpoint, ends in order and says how to go on; the same command does"),
+    6: ("SIGKILL of the tracking server, which comes back",
+        "metrics wait in a file; none is lost"),
+    7: ("SIGSTOP of one of two training workers (`--cluster.patience 15`)",
+        "a worker that answers no more is replaced"),
+    8: ("a hung thread in one of two training workers (`--cluster.patience 15`)",
+        "the other one waits no longer, and both are replaced"),
+    9: ("disk full while training",
+        "ends with one line; once there is space the same command resumes"),
+    10: ("a bit of the last checkpoint turned", "reported; the one before is used"),
+    11: ("a Parquet shard changed after it was prepared",
+         "ends with one line that names it; the same command says so, prepares the data again "
+         "and trains nothing anew"),
+    12: ("the same pipeline started twice at once on one store",
+         "one does the work; the other waits, and finds it done"),
+    13: ("a stage that fails twice on its disk", "Ray runs it again (`--retries`)"),
+    17: ("SIGKILL of the driver, and its disk lost (`EBFLOW_STORAGE`)",
+         "the command resumes on another machine from the last checkpoint in the bucket"),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Fault:
-    """A line of the table.
+    """A line of the table."""
 
-    Attributes:
-        order: Where in the table.
-        fault: What was done.
-        happens: What comes of it.
-        recovery: Seconds until the training was again where it was hit, from the fault on or from
-            the command that goes on; None where nothing had to recover.
-        lost: Steps that were done again, about.
-    """
-
-    order: int
-    fault: str
-    happens: str
+    order: int  #: Where in the table
+    fault: str  #: What was done
+    happens: str  #: What comes of it
+    #: Seconds until the training was again where it was hit, from the fault on or from the command
+    #: that goes on; None where nothing had to recover
     recovery: float | None
-    lost: int
+    lost: int  #: Steps that were done again, about
 
     def save(self):
         """Writes it to the folder that ``FAULTS`` names, if it is set."""
@@ -210,12 +220,12 @@ def recovered(store, hit, since=None):
     return back["time"] - (since or hit.time), max(0, round(hit.step - found[at]["step"]))
 
 
-def intact(order, fault, happens):
+def intact(order):
     """Notes a fault of which no training takes notice."""
-    Fault(order, fault, happens, None, 0).save()
+    Fault(order, *FAULTS[order], None, 0).save()
 
 
-def noted(order, fault, happens, store, hit, since=None):
+def noted(order, store, hit, since=None):
     """Notes a fault from which a training has recovered."""
     seconds, lost = recovered(store, hit, since)
-    Fault(order, fault, happens, round(seconds, 1), lost).save()
+    Fault(order, *FAULTS[order], round(seconds, 1), lost).save()

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from ..conftest import Store
-from .harness import end, ends_well, noted, same, start, training_of, wait
+from ..processes import wait
+from .harness import end, ends_well, noted, same, start, training_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -37,14 +38,7 @@ def test_a_lost_disk_goes_on_from_the_bucket(whole, bucket, tmp_path):
     since = time.time()
     ends_well(start(store, **settings))
     same(store, whole)
-    noted(
-        17,
-        "SIGKILL of the driver, and its disk lost (`EBFLOW_STORAGE`)",
-        "the command resumes on another machine from the last checkpoint in the bucket",
-        store,
-        hit,
-        since,
-    )
+    noted(17, store, hit, since)
     assert bucket.names("work/train") == []
     shutil.rmtree(store.home)
     assert "train cached" in "\n".join(ends_well(start(store, **settings)))

@@ -118,6 +118,7 @@ def test_scores_of_rows_that_differ_from_constants_are_the_least(ebflow, abroad,
     rows.to_csv(tmp_path / "new.csv", index=False)
     result = ebflow("score", abroad, tmp_path / "new.csv", "--output", tmp_path / "s.parquet")
     assert result.code == 0 and "log p = −∞    2 rows" in result.text
+    assert re.search(r"mean log p    -[\d.]+ nats, of the other 18 rows", result.text)
     assert "not used" not in result.text  # the country is compared with the constant
     found = pq.read_table(tmp_path / "s.parquet").to_pandas()
     assert list(found.index[found["log_prob"] == -float("inf")]) == [4, 9]
@@ -129,6 +130,12 @@ def test_a_file_without_rows_is_named(ebflow, abroad, table, tmp_path):
     table.head(0).to_csv(tmp_path / "new.csv", index=False)
     result = ebflow("detect", abroad, tmp_path / "new.csv")
     assert "new.csv: found 0 rows, expected some" in result.refusal
+
+
+def test_values_that_are_not_finite_are_named_in_their_file(ebflow, abroad, table, tmp_path):
+    table.assign(height=1e200).to_csv(tmp_path / "new.csv", index=False)
+    message = "new.csv, column 'height', row 0: found 1e+200, expected a number of"
+    assert message in ebflow("detect", abroad, tmp_path / "new.csv").refusal
 
 
 @pytest.mark.parametrize("words", [["--alpha", "2"], ["--output", "found.txt"]])

@@ -7,6 +7,7 @@ import ebflow
 from ebflow import preprocessing
 from ebflow.bijections import Dequantize
 from ebflow.randomness import RowGenerator, generator, uniform
+from ebflow.recipes import IMAGES
 from ebflow.tables.rows import Rows
 from pipelines.inference.exporting import Graph, traced
 from tests.library.conftest import double_precision  # noqa: F401
@@ -33,10 +34,11 @@ def images(n=400):
 
 def flow_of(name, *, exact=False, **options):
     """A flow of a kind behind its preprocessing, and rows of raw data in its type."""
-    image = name in ("convolutional", "glow")
+    image = name in IMAGES
     x = images() if image else categories() if exact else columns()
     levels = {"levels": 17} if image else {}
-    fitted = {"shrinkage": 0.1} if image else {"grids": True, "tails": True, "exact": exact}
+    columns_of = {"grids": True, "tails": True, "exact": exact}
+    fitted = {"shrinkage": 0.1, "pixels": name == "pixelcnn"} if image else columns_of
     make = ebflow.architectures.ARCHITECTURES[name]
     chain = preprocessing.fit(Rows(x.flatten(1), **levels), **fitted)
     options |= chain.architecture_options
@@ -54,6 +56,7 @@ KINDS = {
     "categories": ("autoregressive", {"depth": 1, "bins": 8, "exact": True}),
     "convolutions": ("convolutional", {"kernel_size": 3, "depth": 1}),
     "spectral norm": ("convolutional", {"kernel_size": 3, "depth": 1, "spectral_norm": True}),
+    "pixels": ("pixelcnn", {"hidden": 4, "depth": 2}),
     "glow": ("glow", {"levels": 1, "depth": 1, "hidden": 8}),
 }
 

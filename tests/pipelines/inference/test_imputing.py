@@ -100,6 +100,22 @@ def test_observed_values_stay_whatever_they_are(ebflow, tmp_path):
     pd.testing.assert_frame_equal(found[others], rows[others], check_dtype=False, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("others", [0, 1])
+def test_rows_without_a_density_are_a_line(ebflow, model, others, tmp_path):
+    """Also if a block has no other incomplete row; scores of such rows have no warning."""
+    rows = people(300, seed=5).to_pandas()
+    rows.loc[3, "height"] = 1e30
+    rows.loc[range(3, 4 + others), "weight"] = np.nan
+    rows.to_parquet(tmp_path / "rows.parquet")
+    result, found = imputed(ebflow, model, tmp_path / "rows.parquet", tmp_path / "s.parquet")
+    assert "no density    1 rows, whose observed values are impossible" in result.out
+    assert found["weight"].null_count == 0
+    assert found["_effective"].to_pylist().count(0.0) == 3
+    result = ebflow("score", model, tmp_path / "rows.parquet", "--output", tmp_path / "s.parquet")
+    assert (result.code, result.err) == (0, []), result
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -27,6 +27,7 @@ from pipelines.reporting import terminal as shown_on
 
 from ..conftest import Store
 from ..nodes import Cluster
+from ..processes import PATIENCE_S
 from .conftest import grouped, people
 
 COLUMNS = ["log_prob", "log_prob_error", "rank", "p_value", "p_value_test"]
@@ -160,6 +161,7 @@ def test_a_bad_table_is_one_line_and_leaves_nothing(
     for command in ("score", "impute"):
         result = ebflow(command, model, file, "--output", tmp_path / "s.parquet")
         assert message in result.refusal
+        assert result.out == [] or "expected a number" not in message
     if named == "conditional":
         result = ebflow("sample", model, "--context", file, "--output", tmp_path / "s.parquet")
         assert result.code == 2
@@ -205,6 +207,8 @@ def test_units_must_agree(ebflow, tmp_path):
 @pytest.mark.parametrize(("words", "message"), [
     ("{model} digits --output s.parquet", "found no column height"),
     ("none digits --output s.parquet", "MODEL: found 'none', expected the folder"),
+    ("none digits", "MODEL: found 'none', expected the folder"),
+    ("{model} {data}", "--output: found none, expected a file to write"),
     ("{model} {data} --output s.txt", "--output: found s.txt, expected a file that"),
     ("{model} {data} --output no/s.parquet", "expected one: make it"),
     ("{model} {data} --output /proc/s.parquet", "where one may not write"),
@@ -215,6 +219,19 @@ def test_units_must_agree(ebflow, tmp_path):
 def test_bad_words_are_one_line(ebflow, home, model, people_file, words, message):
     result = ebflow("score", *words.format(model=model, data=people_file).split())
     assert message in result.refusal
+
+
+@pytest.mark.parametrize("command", ["score", "impute"])
+def test_a_ray_that_does_not_start_is_one_line(model, people_file, command, tmp_path):
+    words, late = (
+        ("--output", "s.parquet", "--workers", 2),
+        {"RAY_gcs_server_port_wait_time_s": "0"},
+    )
+    process = Store(tmp_path).start(command, model, people_file, *words, **late)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1 and err.count("\n") == 1
+    assert err.startswith("ebflow: Ray did not start; is the machine overloaded? RuntimeError: ")
+    assert not (tmp_path / "s.parquet").exists()
 
 
 def test_a_dry_run_writes_nothing(ebflow, home, model, people_file, tmp_path):

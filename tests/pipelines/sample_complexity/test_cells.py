@@ -89,12 +89,12 @@ def smaller(cell, **fields):
     return cell.model_copy(update={"count": 2, **fields})
 
 
+# Fields that make a cell as small as it goes
 TINY = {
     FiniteCell: {"ratio": 8.0},
     NetworkCell: {"steps": 5},
     DenoiserCell: {"lengths": (1, 3), "levels": 2},
 }
-"""Fields that make a cell as small as it goes."""
 
 
 @pytest.mark.system

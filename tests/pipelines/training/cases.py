@@ -5,12 +5,20 @@ from functools import partial
 
 import torch
 
-from pipelines.training.checkpoints import pack
+from pipelines.training.checkpoints import pack, resume, save_training
 from pipelines.training.flow_training import FlowTraining
 from pipelines.training.losses import StabilizedLoss
 from tests.library import training
 
 loss_of = partial(training.loss_of, make=StabilizedLoss)
+
+NETS = {
+    "dense": {},
+    "convolutional": dict(architecture="convolutional"),
+    "coupling": dict(architecture="coupling", depth=1, hidden=4),
+    "autoregressive": dict(architecture="autoregressive", depth=2, hidden=8),
+    "glow": dict(architecture="glow", depth=1, levels=1, hidden=4),
+}
 
 
 def trainer(dataset, objective="dsm", **options):
@@ -28,6 +36,18 @@ def states(trained):
     tensors = {f"{p}.{k}": t for p in parts for k, t in getattr(checkpoint, p).items()}
     state = {k: v for k, v in checkpoint.state.items() if k != "clock"}
     return tensors, json.loads(json.dumps(state))
+
+
+def same_when_resumed(whole, first, second, step, folder):
+    """Asserts that a training is the same when it stops at a validation and another resumes."""
+    list(whole.run())
+    for event in first.run():
+        if event.kind == "validate" and event.step == step:
+            save_training(first, folder)
+            break
+    resume(second, folder)
+    list(second.run())
+    same(whole, second)
 
 
 def same(one, other):

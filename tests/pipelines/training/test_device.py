@@ -14,10 +14,10 @@ from ebflow.evaluation import evaluate
 from ebflow.objectives import OBJECTIVES
 from ebflow.randomness import RowGenerator
 from pipelines.data.dataset import Dataset
-from pipelines.training.checkpoints import resume, save_training
+from pipelines.training.checkpoints import save_training
 
-from .cases import same, trainer
-from .test_sharding import NETS, measured
+from .cases import NETS, same_when_resumed, trainer
+from .test_sharding import measured
 
 GPUS = torch.cuda.device_count()
 pytestmark = pytest.mark.skipif(not GPUS, reason="no CUDA device")
@@ -101,14 +101,7 @@ def test_the_gradient_of_a_step_is_that_of_the_cpu(digits, equal_noise, name, ob
 @trainings
 def test_a_resumed_training_is_the_uninterrupted_one(digits, name, tmp_path, single_precision):
     whole, first, second = (trainer(digits, **TRAININGS[name], device=DEVICE) for _ in range(3))
-    list(whole.run())
-    for event in first.run():
-        if event.kind == "validate" and event.step == 6:
-            save_training(first, tmp_path / "checkpoint")
-            break
-    resume(second, tmp_path / "checkpoint")
-    list(second.run())
-    same(whole, second)
+    same_when_resumed(whole, first, second, 6, tmp_path / "checkpoint")
     assert all(p.isfinite().all() and p.device.type == DEVICE for p in whole.parameters)
 
 

@@ -17,7 +17,7 @@ from pipelines.training.flow_training import FlowTraining
 from pipelines.training.losses import epochs, geometric
 from tests.library.training import OBJECTIVES, batch_of, conditional, losses
 
-from .cases import loss_of, named, same, states, trainer
+from .cases import loss_of, named, same, same_when_resumed, states, trainer
 
 
 def test_augmentation_changes_raw_training_rows_and_nothing_else(digits):
@@ -167,14 +167,7 @@ def test_only_a_step_is_of_lower_precision(digits):
 def test_resumption_keeps_rows_and_contexts_together(tmp_path):
     short = dict(steps=10, validate_every=5, log_every=1, make=FlowTraining, make_loss=loss_of)
     whole, first, second = (conditional(**short) for _ in range(3))
-    list(whole.run())
-    for event in first.run():
-        if event.kind == "validate" and event.step == 5:
-            save_training(first, tmp_path / "checkpoint")
-            break
-    resume(second, tmp_path / "checkpoint")
-    list(second.run())
-    same(whole, second)
+    same_when_resumed(whole, first, second, 5, tmp_path / "checkpoint")
 
 
 NET = dict(architecture="coupling", depth=2, hidden=4)

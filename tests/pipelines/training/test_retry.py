@@ -9,24 +9,11 @@ import ebflow
 from ebflow.errors import NonFinite
 from ebflow.loss import constant
 from pipelines.training.checkpoints import Checkpoints, resume, save_training
+from tests.library.training import broken
 
 from .cases import same, states, trainer
 
 OPTIONS = dict(steps=25, validate_every=5, log_every=5, optimizer="sgd-momentum", clip=1.0)
-
-
-def broken(training, *steps, again=()):
-    """Lets a training's weights break at steps; those in ``again`` after it was tried anew."""
-    plain = training.train_step
-
-    def step(batch):
-        if training.step in (steps if training.state.relief == 1 else again):
-            with torch.no_grad():
-                training.parameters[0].view(-1)[0] = torch.nan
-        plain(batch)
-
-    training.train_step = step
-    return training
 
 
 def made(dataset, *steps, again=(), **options):

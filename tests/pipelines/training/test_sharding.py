@@ -20,7 +20,7 @@ from pipelines.training.augment import flip_and_shift
 from pipelines.training.checkpoints import resume, save_training
 from pipelines.training.loop import TrainingLoop, WorkerContext
 
-from .cases import same, trainer
+from .cases import NETS, same, trainer
 
 TRAININGS = {
     "dsm, clipped": dict(objective="dsm", clip=1.0),
@@ -149,14 +149,6 @@ def test_two_workers(digits, tmp_path, subtests):
 
 
 # How DDP wraps a model
-
-NETS = {
-    "dense": {},
-    "convolutional": dict(architecture="convolutional"),
-    "coupling": dict(architecture="coupling", depth=1, hidden=4),
-    "autoregressive": dict(architecture="autoregressive", depth=2, hidden=8),
-    "glow": dict(architecture="glow", depth=1, levels=1, hidden=4),
-}
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def metrics_of(event):
 
 def worker(rank, data, folder):
     """Trains as one of two, three and four workers."""
-    imputation.REDRAW_EVERY = 4
+    imputation.RESAMPLE_EVERY = 4
     torch.set_num_threads(1)
     for world in WORLDS:
         if rank < world:
@@ -101,7 +101,7 @@ def test_any_number_of_workers_gives_the_same_bits(
     data, tmp_path, subtests, monkeypatch, single_precision
 ):
     """All in one test, for the workers are started once."""
-    monkeypatch.setattr(imputation, "REDRAW_EVERY", 4)
+    monkeypatch.setattr(imputation, "RESAMPLE_EVERY", 4)
     torch.multiprocessing.spawn(worker, (str(data), str(tmp_path)), nprocs=max(WORLDS))
     for name in TRAININGS:
         alone = tmp_path / name / "1"

@@ -22,7 +22,6 @@ from ebflow.randomness import generator
 from ebflow.refinement import refine
 from ebflow.tables import Columns
 from pipelines.data.dataset import Dataset
-from pipelines.inference.tables import codes_of
 from pipelines.paper import fits
 from pipelines.paper.config import RivalConfig
 from pipelines.tracking.run import StageRun
@@ -37,7 +36,7 @@ FIGURES = {
 }  # fmt: skip
 
 
-def synthesis(config: RivalConfig, data: Path, *, run: StageRun) -> None:
+def synthesize(config: RivalConfig, data: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``: checks of as many synthetic rows as there are training rows.
 
     C2ST, shapes and trends compare with the training rows, as TabPC does; predictions are tested
@@ -90,7 +89,7 @@ def _mixture(config: RivalConfig, train: pa.Table, columns: Columns) -> pa.Table
     shuffled = np.random.default_rng(config.seed).permutation((x - mean) / scale)
     z, held_out = np.split(shuffled, [9 * len(x) // 10])
     best, _ = fits.mixture(z, lambda one: -one.score(held_out), config, floor=1e-3)
-    codes = codes_of(columns, best.sample(len(train))[0] * scale + mean)
+    codes = columns.from_one_hot(best.sample(len(train))[0] * scale + mean)
     return columns.decode(codes)
 
 

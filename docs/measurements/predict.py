@@ -1,8 +1,8 @@
 """From a table to the quality of one density of a column given the others: ebflow, or a rival.
 
 Rows, contexts included, are standardized by training rows, so that log-densities of tables
-compare. A target on a grid has uniform noise of its grid step, the same for every rival, so that
-all of them are densities of the same values.
+compare. A target on a grid has uniform noise of its grid step, the same for every rival. So all of
+them are densities of the same values.
 """
 
 import math
@@ -25,7 +25,7 @@ from ebflow.randomness import generator
 from pipelines.data.dataset import Dataset
 from pipelines.paper import fits
 from pipelines.paper.config import RivalConfig
-from pipelines.paper.scores import covered, crps
+from pipelines.paper.fill import covered, crps
 from pipelines.tracking.run import StageRun
 
 BAND = 1.358  # The 95 % quantile of √n times Kolmogorov's distance, for many rows
