@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 from pipelines import metrics_log, store
 from pipelines.metrics_log import Row
@@ -31,6 +32,8 @@ NOT_INHERITED = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runN
                  "ebflow.stage", "ebflow.key")  # fmt: skip
 
 DIGEST_LENGTH = 36
+
+CONFLICT = "BAD_REQUEST"  # The error code of points that another thread or process has just sent
 
 
 class StageRun:
@@ -130,11 +133,27 @@ class StageRun:
         standing = metrics_log.standing(rows)
         values = {(name, row["step"]): v for row in standing for name, v in row["metrics"].items()}
         names = {name for name, _ in values}
-        present = [p for name in names for p in self.client.get_metric_history(self.id, name)]
+        present = self._points(names)
         if renew and not all(_is_value(values.get((p.key, p.step)), p) for p in present):
             self.renew()
             present = []
-        self.log_rows(standing, {(p.key, p.step) for p in present})
+        self._log_missing(standing, names, present)
+
+    def _log_missing(
+        self, rows: Sequence[Row], names: Collection[str], present: Sequence[Metric]
+    ) -> None:
+        """Logs all but the points that are present, while threads may send some of the others."""
+        while True:
+            try:
+                return self.log_rows(rows, {(p.key, p.step) for p in present})
+            except MlflowException as error:
+                known, present = len(present), self._points(names)
+                if error.error_code != CONFLICT or len(present) == known:
+                    raise
+
+    def _points(self, names: Collection[str]) -> list[Metric]:
+        """Returns the points of some metrics that MLflow has."""
+        return [p for name in names for p in self.client.get_metric_history(self.id, name)]
 
     def renew(self) -> None:
         """Continues as a new run, without metrics; the old run ends as failed."""

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from unittest.mock import Mock
 
 import cloudpickle
 import numpy as np
@@ -15,6 +16,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.types import DataType
 
 import ebflow
@@ -342,6 +344,43 @@ def test_what_did_not_arrive_is_sent_at_the_end(tracker, run, reporter, away):
     arrived(tracker, run, "log/x", [3])
     reporter.finish()
     assert steps(tracker, run, "log/x") == [1, 2, 3]
+
+
+class Raced:
+    """A client that refuses a batch as MLflow does if another thread inserts the same points.
+
+    Arguments:
+        client: The client.
+        arriving: How many of the points the other thread has inserted, at most.
+    """
+
+    def __init__(self, client, arriving):
+        self.client, self.arriving = client, arriving
+
+    def __getattr__(self, name):
+        return getattr(self.client, name)
+
+    def log_batch(self, run_id, metrics, **_):
+        present, self.arriving = metrics[: self.arriving], 0
+        self.client.log_batch(run_id, metrics=present)
+        if present:
+            raise MlflowException("UNIQUE constraint failed", error_code=BAD_REQUEST)
+        self.client.log_batch(run_id, metrics=metrics)
+
+
+def test_points_that_arrive_while_the_rest_is_sent_are_no_error(tracker, run, reporter):
+    metrics_log.append(reporter.file, [row(step) for step in range(4)])
+    run.client = Raced(run.client, 2)
+    reporter.finish()
+    assert steps(tracker, run, "log/x") == [0, 1, 2, 3]
+
+
+def test_a_refusal_although_nothing_has_arrived_is_an_error(run, reporter, monkeypatch):
+    metrics_log.append(reporter.file, [row(1)])
+    refusal = MlflowException("too long", error_code=BAD_REQUEST)
+    monkeypatch.setattr(run, "log_rows", Mock(side_effect=refusal))
+    with pytest.raises(MlflowException, match="too long"):
+        reporter.finish()
 
 
 def test_metrics_that_never_arrived_are_not_passed_over(reporter, away):
