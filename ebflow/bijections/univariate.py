@@ -20,12 +20,10 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from .base import is_traced
 
 # Log of the least slope of a spline at its knots, and of the least ratio of two bins' sizes.
 LEAST = math.log(1e-3)
@@ -89,21 +87,6 @@ class _Bin(NamedTuple):
     place: Tensor  # from 0 to 1, of the point in the bin
     first: Tensor  # the slope at its first end
     last: Tensor
-    sizes: Tensor  # of all bins of both axes
-    before: Tensor  # 1 for the bins before this one, else 0
-    here: Tensor
-
-
-class _Point(NamedTuple):
-    """The terms of a spline at a point that its gradients need."""
-
-    at: _Bin
-    inside: Tensor
-    s: Tensor  # the mean slope of the bin
-    bend: Tensor  # t
-    below: Tensor  # the denominator of f
-    share: Tensor  # of the height
-    above: Tensor  # the numerator of f', over s²
 
 
 @dataclass(frozen=True)
@@ -127,27 +110,17 @@ class Spline(Univariate):
     def forward_and_log_slope(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the spline at ``x`` and its log-slope; x and 0 outside, even at ±∞."""
         rows, (x, h) = x, _rows_last(x, h)
-        differentiated = torch.is_grad_enabled() and (x.requires_grad or h.requires_grad)
-        if differentiated and not is_traced(x):
-            y, log_slope = _ByHand.apply(x, h, self)
-        else:
-            y, log_slope, _ = self._evaluated(x, h)
-        return _rows_first(rows, y), _rows_first(rows, log_slope)
-
-    def _evaluated(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor, "_Point"]:
-        """Returns f, log f' and what their gradients need."""
         nearest = x.clamp(-self.bound, self.bound)
         at, inside = self._bins(nearest, h, 0), nearest == x
         z, s = at.place, _mean_slope(at)
         rest, square = 1 - z, z * z
         product = z * rest
-        bend = torch.add(at.first + at.last, s, alpha=-2)
-        below = torch.addcmul(s, bend, product)
+        below = torch.addcmul(s, torch.add(at.first + at.last, s, alpha=-2), product)
         share = torch.addcmul(at.first * product, s, square) / below
         above = (at.first * rest * rest).addcmul_(at.last, square).addcmul_(s, product, value=2)
         y = torch.where(inside, self._position(at, 1, share), x)
         log_slope = torch.where(inside, (s / below).square() * above, 1.0).log()
-        return y, log_slope, _Point(at, inside, s, bend, below, share, above)
+        return _rows_first(rows, y), _rows_first(rows, log_slope)
 
     def inverse(self, y: Tensor, h: Tensor) -> Tensor:
         """Returns x, by the root of a quadratic equation in z in its form without cancellation."""
@@ -174,85 +147,12 @@ class Spline(Univariate):
         beside = here.unfold(2, K - 1, 1).movedim(-1, 3)  # the bins before and after each knot
         slopes = _bounded_exp((knots.unsqueeze(2) * beside).sum(3), LEAST)
         last, first = slopes.unbind(2)
-        return _Bin(total, start, size, place, first, last, sizes, before, here)
+        return _Bin(total, start, size, place, first, last)
 
     def _position(self, at: _Bin, axis: int, share: Tensor) -> Tensor:
         """Returns the point of an axis at a share of the bin."""
         place = torch.addcmul(at.start[axis], at.size[axis], share) / at.total[axis]
         return torch.rsub(place, -self.bound, alpha=-2 * self.bound)
-
-
-class _ByHand(torch.autograd.Function):
-    """A spline whose gradients are computed by hand; their own gradients are by autograd."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, h: Tensor, spline: Spline) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-        """Returns f and log f'."""
-        y, log_slope, ctx.point = spline._evaluated(x, h)
-        ctx.spline = spline
-        ctx.save_for_backward(x, h)
-        return y, log_slope
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        """Returns the gradients by x and by h."""
-        x, h = (t.view_as(t) for t in ctx.saved_tensors)  # h may be computed from x
-        if not torch.is_grad_enabled():
-            dx, *others = _gradients(ctx.point, x, *grads, ctx.spline.bound)
-            return dx, _by_parameters(ctx.point.at, h, *others), None
-        made, needed = ctx.spline._evaluated(x, h)[:2], ctx.needs_input_grad[:2]
-        inputs = [t for t, one in zip((x, h), needed, strict=True) if one]
-        found = iter(torch.autograd.grad(made, inputs, grads, create_graph=True))
-        return *(next(found) if one else None for one in needed), None
-
-
-Pair = tuple[Tensor, Tensor]
-
-
-def _gradients(
-    point: _Point, x: Tensor, of_y: Tensor, of_slope: Tensor, bound: float
-) -> tuple[Tensor, Pair, Pair, Pair, Pair]:
-    """Returns the gradients by x and by a bin, given those by f and by log f'.
-
-    Those by the bin are pairs: by the totals, starts and sizes of both axes, and by both slopes.
-    """
-    at, inside, s, bend, below, share, above = point
-    (width, height), first, last, z = at.size, at.first, at.last, at.place
-    dx, of_slope = of_y.where(~inside, 0), of_slope.where(inside, 0)
-    of_y = of_y.where(inside, 0) * (2 * bound / at.total[1])
-    rest, turn, square = 1 - z, 1 - 2 * z, z * z
-    product = z * rest
-    lean = 1 - 2 * product
-    scaled, inner, outer = of_y * height / below, of_slope / above, 2 * of_slope / below
-    by_first = scaled * product * (1 - share) + inner * rest * rest - outer * product
-    by_last = inner * square - (scaled * share + outer) * product
-    by_z = scaled * s * above / below + 2 * inner * (last * z - first * rest + s * turn)
-    by_z -= outer * bend * turn
-    by_log_s = s * (scaled * (square - share * lean) + 2 * inner * product - outer * lean)
-    by_log_s += 2 * of_slope
-    by_place = by_z / width
-    place = 0.5 + 0.5 / bound * x.clamp(-bound, bound)
-    by_height = (by_log_s + of_y * torch.addcmul(at.start[1], height, share)) / -at.total[1]
-    totals = by_log_s / at.total[0] + by_place * place, by_height
-    sizes = (by_log_s + by_z * z) / -width, of_y * share + by_log_s / height
-    dx = dx + by_place * at.total[0] * (0.5 / bound)
-    return dx, totals, (-by_place, of_y), sizes, (by_first, by_last)
-
-
-def _by_parameters(
-    at: _Bin, h: Tensor, totals: Pair, starts: Pair, sizes: Pair, slopes: Pair
-) -> Tensor:
-    """Returns the gradient by h, given those by the numbers of the bin."""
-    K, found = at.here.shape[2], torch.empty_like(h)
-    for axis in (0, 1):
-        total, start, size = (pair[axis].unsqueeze(2) for pair in (totals, starts, sizes))
-        part = torch.addcmul(total, at.before, start).addcmul_(at.here, size)
-        rows = slice(axis * K, (axis + 1) * K)
-        found[:, :, rows] = part.mul_(at.sizes[:, :, axis]).mul_(_slope(h[:, :, rows], LEAST / 2))
-    first, last = (slopes[0] * at.first).unsqueeze(2), (slopes[1] * at.last).unsqueeze(2)
-    part = torch.addcmul(at.here[:, :, :-1] * last, at.here[:, :, 1:], first)
-    found[:, :, 2 * K :] = part.mul_(_slope(h[:, :, 2 * K :], LEAST))
-    return found
 
 
 def _mean_slope(at: _Bin) -> Tensor:
@@ -284,11 +184,6 @@ def _bounded_exp(h: Tensor, bound: float) -> Tensor:
     """Returns exp(h / (1 + |h / bound|)), which is between exp(±bound)."""
     stretch = torch.rsub(h.abs(), LN_2, alpha=LN_2 / -abs(bound))
     return torch.div(h, stretch).exp2_()
-
-
-def _slope(h: Tensor, bound: float) -> Tensor:
-    """Returns the derivative of the logarithm of ``_bounded_exp``: 1 / (1 + |h / bound|)²."""
-    return torch.add(h.abs(), abs(bound)).reciprocal_().mul_(abs(bound)).square_()
 
 
 def _rows_last(t: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
