@@ -1,0 +1,280 @@
+"""Test NLL of flows with structured and arbitrary linear layers, after equal seconds of one core.
+
+    OMP_NUM_THREADS=1 python docs/measurements/structured.py mnist.parquet --seconds 60
+
+Every flow is three linear layers of D = 784 pixels, each with a learned spline of every pixel
+behind it. It starts as the identity on standardized pixels. Structured layers have a
+log-determinant that costs little, so their steps use the exact likelihood. Each of two learning
+rates gets the seconds; validation chooses. Adds each result to ``structured.json``, does not
+measure it again, prints a table, and draws ``docs/figures/structured.png``.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from mnist import SHAPE, Images, images
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import ebflow
+from ebflow import Flow
+from ebflow.bijections import Convolution, Dense, MonotoneSpline, Reshape
+from ebflow.bijections.base import Bijection, ConstantJacobian
+from pipelines.reporting.style import panels
+
+FIGURE = Path(__file__).parents[1] / "figures" / "structured.png"
+D = math.prod(SHAPE)
+DEPTH, RANK, KERNEL = 3, 32, 7
+RATES = (1e-3, 5e-3)
+
+
+class Structured(ConstantJacobian):
+    """A layer y = J x + b with a structured matrix J; starts as the identity.
+
+    Implementing one: ``product`` is J x for rows (B, D), and ``log_det`` is log |det J|.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(D))
+
+    def product(self, x: Tensor) -> Tensor:
+        """Returns J x."""
+        raise NotImplementedError
+
+    def linear(self, v: Tensor) -> Tensor:
+        return self.product(v.reshape(-1, D)).view(v.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.product(x) + self.bias
+
+    def matrix(self) -> Tensor:
+        """Returns J with shape (D, D), by the products with all unit vectors."""
+        return self.product(torch.eye(D).to(self.bias)).mT
+
+    def transpose(self, s: Tensor) -> Tensor:
+        return s @ self.matrix()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return torch.linalg.solve(self.matrix(), (y - self.bias).mT).mT
+
+
+class Triangular(Structured):
+    """L U: unit lower and upper triangular matrices (Oliva et al. 2018, arXiv:1801.09819)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lower, self.upper = nn.Parameter(torch.zeros(D, D)), nn.Parameter(torch.zeros(D, D))
+        self.log_scale = nn.Parameter(torch.zeros(D))
+
+    def product(self, x: Tensor) -> Tensor:
+        x = F.linear(x, self.upper.triu(1)) + x * self.log_scale.exp()
+        return F.linear(x, self.lower.tril(-1)) + x
+
+    def log_det(self) -> Tensor:
+        return self.log_scale.sum()
+
+
+class LowRank(Structured):
+    """A diagonal plus a matrix of low rank, by Woodbury's and Sylvester's identities.
+
+    Lu and Huang (2020), arXiv:2002.12229, use it for channels and for pixels of images.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(D))
+        self.left = nn.Parameter(torch.zeros(D, RANK))
+        self.right = nn.Parameter(0.1 * nn.init.orthogonal_(torch.empty(D, RANK)))
+
+    def product(self, x: Tensor) -> Tensor:
+        return x * self.log_scale.exp() + (x @ self.right) @ self.left.mT
+
+    def log_det(self) -> Tensor:
+        inner = self.right.mT @ (self.left / self.log_scale.exp()[:, None])
+        return self.log_scale.sum() + torch.linalg.slogdet(torch.eye(RANK).to(inner) + inner)[1]
+
+
+class Butterfly(Structured):
+    """Blocks of a few elements, whose strides grow: Dao et al. (2019), arXiv:1903.05895.
+
+    Two factors of √D elements are a Monarch matrix: Dao et al. (2022), arXiv:2204.00595.
+
+    Arguments:
+        radices: The sizes r of the blocks of each factor; their product is D.
+    """
+
+    def __init__(self, *radices: int) -> None:
+        super().__init__()
+        self.radices = radices
+        self.blocks = nn.ParameterList(torch.eye(r).repeat(D // r, 1, 1) for r in radices)
+
+    def product(self, x: Tensor) -> Tensor:
+        stride = 1
+        for radix, blocks in zip(self.radices, self.blocks, strict=True):
+            groups = x.view(len(x), -1, radix, stride).transpose(2, 3)
+            rows = groups.reshape(len(x), -1, radix).transpose(0, 1)
+            found = torch.bmm(rows, blocks.mT).transpose(0, 1)
+            x = found.reshape(groups.shape).transpose(2, 3).reshape(len(x), D)
+            stride *= radix
+        return x
+
+    def log_det(self) -> Tensor:
+        return sum(torch.linalg.slogdet(blocks)[1].sum() for blocks in self.blocks)
+
+
+class Circulant(Structured):
+    """Circular convolutions and diagonals in turn, by FFT: Huang et al. (2016), arXiv:1510.07784.
+
+    Arguments:
+        pairs: The number of convolutions.
+    """
+
+    def __init__(self, pairs: int) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(F.one_hot(torch.tensor(0), D).float().repeat(pairs, 1))
+        self.log_scale = nn.Parameter(torch.zeros(pairs, D))
+
+    def product(self, x: Tensor) -> Tensor:
+        for kernel, log_scale in zip(self.kernel, self.log_scale, strict=True):
+            x = torch.fft.irfft(torch.fft.rfft(x) * torch.fft.rfft(kernel), n=D) * log_scale.exp()
+        return x
+
+    def log_det(self) -> Tensor:
+        return self.log_scale.sum() + torch.fft.fft(self.kernel).abs().log().sum()
+
+
+class Emerging(Structured):
+    """Two convolutions that each see pixels on one side only.
+
+    Emerging convolutions for generative normalizing flows (Hoogeboom, van den Berg, Welling 2019),
+    arXiv:1901.11137.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = (nn.Parameter(torch.zeros(KERNEL**2)) for _ in range(2))
+        self.log_scale = nn.Parameter(torch.zeros(2))
+
+    def product(self, x: Tensor) -> Tensor:
+        places = torch.arange(KERNEL**2)
+        for kernel, kept, log_scale in (
+            (self.before, places < KERNEL**2 // 2, self.log_scale[0]),
+            (self.after, places > KERNEL**2 // 2, self.log_scale[1]),
+        ):
+            masked = torch.where(places == KERNEL**2 // 2, log_scale.exp(), kernel * kept)
+            weight = masked.view(1, 1, KERNEL, KERNEL)
+            x = F.conv2d(x.view(-1, *SHAPE), weight, padding=KERNEL // 2).view(-1, D)
+        return x
+
+    def log_det(self) -> Tensor:
+        return D * self.log_scale.sum()
+
+
+def matrix() -> Iterator[Bijection]:
+    """Yields an arbitrary matrix that starts as the identity."""
+    yield Dense(torch.eye(D), torch.zeros(D))
+
+
+def convolution() -> Iterator[Bijection]:
+    """Yields an arbitrary convolution with zero padding that starts as the identity."""
+    kernel = nn.init.dirac_(torch.empty(1, 1, KERNEL, KERNEL))
+    yield from (Reshape((D,), SHAPE), Convolution(kernel, torch.zeros(1), SHAPE[1:]))
+    yield Reshape(SHAPE, (D,))
+
+
+def structured(kind: type[Structured], *arguments: int) -> Callable[[], Iterator[Bijection]]:
+    """Returns a function that yields a layer with a structured matrix."""
+    return lambda: iter([kind(*arguments)])
+
+
+class Method(NamedTuple):
+    """A kind of linear layer, and the objective that trains it."""
+
+    layer: Callable[[], Iterator[Bijection]]
+    objective: str = "ml"
+
+
+METHODS = {
+    "arbitrary matrix, lazy normalizer": Method(matrix, "lazy_ml"),
+    "arbitrary matrix, relative gradient": Method(matrix, "relative_ml"),
+    "arbitrary matrix, exact likelihood": Method(matrix),
+    "triangular factors (LU)": Method(structured(Triangular)),
+    f"diagonal + rank {RANK}": Method(structured(LowRank)),
+    "butterfly, radices 2 and 7": Method(structured(Butterfly, 2, 2, 2, 2, 7, 7)),
+    "Monarch, 28 × 28": Method(structured(Butterfly, 28, 28)),
+    "circulant and diagonal, twice": Method(structured(Circulant, 2)),
+    "emerging 7×7 convolutions": Method(structured(Emerging)),
+    "arbitrary 7×7 convolution, lazy normalizer": Method(convolution, "lazy_ml"),
+}
+
+
+def measure(data: Images, method: Method, seconds: float, rate: float, seed: int) -> dict:
+    """Returns the mean NLL of validation and test images in nats, the steps, and parameters."""
+    layers = [part for _ in range(DEPTH) for part in (*method.layer(), MonotoneSpline((D,)))]
+    flow = Flow(SHAPE, [Reshape(SHAPE, (D,)), *layers])
+    count = sum(p.numel() for p in flow.parameters())
+    fitted = ebflow.fit(data.train, flow=flow, validation=(data.validation,), lr=rate, seed=seed,
+                        normalize="standardize", objective=method.objective, batch_size=100,
+                        max_seconds=seconds, patience=None)  # fmt: skip
+    chosen_by, test = (-fitted.log_prob(rows).double() for rows in data[1:])
+    return {
+        "chosen_by": float(chosen_by.mean()),
+        "nll": float(test.mean()),
+        "error": float(test.std()) / len(test) ** 0.5,
+        "steps": fitted.report.steps,
+        "parameters": count,
+    }
+
+
+def chosen(results: dict[str, dict], method: str, seed: int) -> dict:
+    """Returns the result of the learning rate that validation chooses."""
+    return min((results[f"{method}, {r:g}, {seed}"] for r in RATES), key=lambda r: r["chosen_by"])
+
+
+def table(results: dict[str, dict], seeds: Sequence[int]) -> str:
+    """Returns the rows of a Markdown table, one per method, of means over seeds."""
+    lines = ["| linear layer | parameters | steps | test NLL |", "|---|---|---|---|"]
+    for method in METHODS:
+        found = [chosen(results, method, seed) for seed in seeds]
+        nll = " / ".join(f"{one['nll']:.1f}" for one in found)
+        steps = sum(one["steps"] for one in found) // len(found)
+        lines.append(f"| {method} | {found[0]['parameters']:,} | {steps:,} | {nll} |")
+    return "\n".join(lines)
+
+
+def draw(results: dict[str, dict], seeds: Sequence[int]) -> None:
+    """Draws the test NLL of every method and seed."""
+    drawn, axis = panels(width=7, height=3.4)
+    for method, seed in product(METHODS, seeds):
+        axis.plot(chosen(results, method, seed)["nll"], method, "o", color="C0")
+    axis.invert_yaxis()
+    axis.set(xlabel="test NLL (nats an image)")
+    drawn.savefig(FIGURE)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path, help="MNIST as a Parquet file")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0,))
+    parser.add_argument("--output", type=Path, default=Path("structured.json"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data = images(options.source)
+    results = json.loads(options.output.read_text()) if options.output.exists() else {}
+    for seed, (name, method), rate in product(options.seeds, METHODS.items(), RATES):
+        if (key := f"{name}, {rate:g}, {seed}") not in results:
+            results[key] = measure(data, method, options.seconds, rate, seed)
+            options.output.write_text(json.dumps(results, indent=1))
+            print(f"{key}: {results[key]}", flush=True)
+    print(table(results, options.seeds))
+    draw(results, options.seeds)
