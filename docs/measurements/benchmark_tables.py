@@ -133,6 +133,7 @@ KEEL = {
     "penbased": "eight points of a pen's strokes, integers from 0 to 100",
     "satimage": "3×3 pixels of four bands of a satellite, integers",
     "spambase": "shares of words and characters, mostly 0, and lengths of runs",
+    "texture": "forty features of pictures of textures, nearly Gaussian",
 }
 
 TABLES: dict[str, tuple[str, str, Reader]] = {
