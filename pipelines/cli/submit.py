@@ -78,22 +78,25 @@ def submit(words: Sequence[str]) -> int:
         expected = f"one of {', '.join(commands)}"
         raise BadInput(option="submit", found=f"pipeline {pipeline!r}", expected=expected)
     request = parse_run(commands[pipeline], rest[count:])
+    command = [*commands[pipeline].split(), *rest[count:]]
     # The options of a search stay in its command.
     config = dump(getattr(request.run.config, "base", request.run.config))
     if address is not None:
         _check_address(address)
     typed = again(["submit", *(word for word in words if word not in DRY)])
-    return _submit(request, config, address, typed)
+    return _submit(request, command, config, address, typed)
 
 
-def _submit(request: Request, config: str, address: str | None, typed: str) -> int:
+def _submit(
+    request: Request, words: Sequence[str], config: str, address: str | None, typed: str
+) -> int:
     """Submits a run and follows the job; returns its exit code."""
     from pipelines.tracking.provenance import code
 
     commit, console = code()["commit"], terminal()
     settings = {**sent_variables(), **({"EBFLOW_COMMIT": commit} if commit else {})}
     settings[SUBMITTED] = typed
-    command = entrypoint(request.run, request.options.output, settings)
+    command = entrypoint(request.run, words, request.options.output, settings)
     console.print(request.line, soft_wrap=True)
     if request.options.dry_run:
         console.print(f"{config}{command}", soft_wrap=True)
@@ -198,10 +201,13 @@ async def _print_logs(client: "JobSubmissionClient", identity: str) -> None:
         print(text, end="", flush=True)
 
 
-def entrypoint(run: "Run", output: Path | None, settings: Mapping[str, str]) -> str:
+def entrypoint(
+    run: "Run", words: Sequence[str], output: Path | None, settings: Mapping[str, str]
+) -> str:
     """Returns the shell command of a run on a cluster: the typed options, then those sent.
 
     Arguments:
+        words: The command after ``ebflow`` with its typed options.
         output: The folder that ``--output`` names; None: one in the store.
         settings: Variables of its environment.
 
@@ -214,11 +220,10 @@ def entrypoint(run: "Run", output: Path | None, settings: Mapping[str, str]) -> 
     named = os.environ.get("EBFLOW_HOME")
     place = f"{shlex.quote(named) if named else STORE}/{shlex.quote(str(run.output))}"
     variables = [f"{name}={value}" for name, value in settings.items()]
-    _, _, _, _, *typed = shlex.split(run.command)  # cd FOLDER && ebflow …
-    typed = [word for word in typed if word not in DRY]
+    typed = [word for word in words if word not in DRY]
     sent = ["--config", CONFIG, *(["--recipe", run.recipe] if run.recipe else [])]
-    words = [*(["env"] if variables else []), *variables, "python", "-m", "pipelines.cli"]
-    command = shlex.join([*words, *typed, *sent])
+    python = [*(["env"] if variables else []), *variables, "python", "-m", "pipelines.cli"]
+    command = shlex.join([*python, *typed, *sent])
     return f"{command} --output {place if output is None else shlex.quote(str(output))}"
 
 

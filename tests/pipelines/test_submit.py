@@ -168,6 +168,15 @@ def test_a_dry_run_shows_the_command_and_sends_nothing(afar, ebflow):
     assert DensityConfig.model_validate(yaml.safe_load("\n".join(result.out[1:-1])))
 
 
+def test_the_store_that_is_set_here_is_that_of_the_job(home, ebflow):
+    line = last_line(ebflow("submit", "density", "--dry-run", "--name", "a-b"))
+    command = ["-m", "pipelines.cli", "run", "density", "--name", "a-b", "--config"]
+    words = shlex.split(line)
+    assert words[:2] == ["env", f"EBFLOW_HOME={home}"]
+    assert words[words.index("-m") :][: len(command)] == command
+    assert words[-1] == f"{home}/runs/density/a-b"
+
+
 PIPELINES = [name for name in COMMANDS if name.startswith(("run ", "tune "))]
 
 
