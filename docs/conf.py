@@ -34,6 +34,7 @@ nb_merge_streams = True
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88  # longer ones have a line for each parameter
 napoleon_google_docstring = True
 napoleon_use_ivar = True
 exclude_patterns = ["_build"]

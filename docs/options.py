@@ -57,4 +57,7 @@ class Options(SphinxDirective):
 
     required_arguments, final_argument_whitespace = 1, True
     def run(self) -> list:
-        return self.parse_text_to_nodes(TABLES[self.arguments[0]])
+        tables = self.parse_text_to_nodes(TABLES[self.arguments[0]])
+        for table in tables:
+            table["classes"].append("options")  # site.css shows it otherwise on phones
+        return tables

@@ -60,6 +60,22 @@ def leads(page: str, heading: str, column: int, label: str) -> None:
     figure.savefig(FIGURES / f"{page}.png")
 
 
+def intervals(page: str, heading: str, column: int, label: str) -> None:
+    """Saves a figure with the number and the interval of each row, as in "7.4 [6.8, 8.1]"."""
+    rows = table(page, heading)
+    figure, axis = panels(width=5.5, height=0.6 + 0.32 * len(rows))
+    for row, cells in enumerate(rows):
+        value, low, high = numbers(cells[column])
+        spread = [[value - low], [high - value]]
+        axis.errorbar(value, row, xerr=spread, fmt="o", color=FLOW, capsize=3)
+    axis.set_yticks(range(len(rows)), [", ".join(map(short, cells[:2])) for cells in rows])
+    axis.set(xlabel=label)
+    axis.set_xlim(left=0)
+    axis.margins(y=0.25)
+    axis.invert_yaxis()
+    figure.savefig(FIGURES / f"{page}.png")
+
+
 def over(page: str, heading: str, rivals: dict[str, int], label: str) -> None:
     """Saves a figure with ebflow's lead over each rival: the second column is ebflow's."""
     rows = table(page, heading)
@@ -100,6 +116,7 @@ if __name__ == "__main__":
     dots("known", "fit", places, "nats from the truth", "log")
     dots("library", "call", {"measured": 1, "goal": 2}, "seconds", "linear")
     decided()
+    intervals("phases", "activation", 3, "nats below the Gaussian")
     imputers = ("miceforest", "MissForest", "BayesianRidge", "mixture", "Gaussian")
     rivals = {name: k + 2 for k, name in enumerate(imputers)}
     over("missing", "table", rivals, "CRPS: ebflow's lead")
