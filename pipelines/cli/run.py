@@ -30,8 +30,8 @@ Overrides = TypeVar("Overrides")
 
 ABOUT = """Trains, evaluates and tracks an energy-based flow on a data set.
 
-Options go over the configuration file, which goes over the recipe. Another objective or
-architecture than theirs starts from its own defaults.
+An option overrides the file of --config, which overrides the recipe. If you choose another
+objective or architecture, it starts from its own defaults.
 """
 
 
@@ -44,8 +44,7 @@ class RunOptions(Generic[Overrides]):
     force: bool = False
     """run every stage again"""
     resume: bool = False
-    """refuse to start anew if data, options or code changed since the run of this name was
-    interrupted"""
+    """refuse to start anew if data, options or code changed since the interruption"""
     retries: int = 2
     """times that a stage is run again after a failure of its disk, process or node"""
     dry_run: bool = False
@@ -60,9 +59,7 @@ class RecipeOptions(RunOptions[Overrides]):
     """The options of a run that starts from a recipe of the density pipeline."""
 
     recipe: Literal[*recipes.RECIPES] | None = None
-    """named configuration to start from; None: the one for the source: digits for digits, pixels
-    for images (images or large for score matching), tabular or wide for columns of numbers, by
-    their size; the defaults below are those of digits"""
+    """defaults to start from; None: those for the data. The defaults below are those of digits"""
 
 
 @dataclass(frozen=True)

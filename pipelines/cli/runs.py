@@ -33,8 +33,7 @@ def runs(best_by: str | None = None, limit: int = 20) -> None:
     """Lists tracked runs, newest first: those of `ebflow run`, and searches.
 
     Arguments:
-        best_by: metric to order by, such as test/bpd, the best first: the least, or of gains and
-            rates the greatest; None: by time
+        best_by: metric to order by, such as test/bpd, the best first; None: by time
         limit: runs at most
     """
     if limit < 1:

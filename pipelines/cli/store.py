@@ -61,7 +61,7 @@ def _show(found: Sequence[Entry], where: str) -> None:
     """Prints a table of artefacts and unfinished work, and their total."""
     about, now = dict(store.provenances()), time.time()
     table = new_table("artefact", "size", "days", "unused", "run", "written by")
-    for column in table.columns:
+    for column in (*table.columns[1:4], table.columns[5]):  # a narrow terminal shortens others
         column.no_wrap = True
     for entry in found:
         times = (entry.finished, entry.used)

@@ -171,9 +171,9 @@ def impute(options: Common, samples: int = 5, sweeps: int = 5) -> None:
 
     The output has --samples copies of every row, in the columns and types of the source. Observed
     values stay as they are, those of columns that the flow leaves out as well. The contexts of a
-    conditional flow must be complete. Further columns are _row (the number in the source),
-    _sample, and _effective (the effective share of the row's proposals; 1 for complete rows).
-    Below 0.25, the samples of a row are improved by sweeps over its missing values.
+    conditional flow must be complete. Further columns are _row (the number in the source), the
+    number _sample, and _effective: the effective share of the row's proposals, 1 for complete
+    rows. Below 0.25, the samples of a row are improved by sweeps over its missing values.
 
     Arguments:
         samples: samples of each row

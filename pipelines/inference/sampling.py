@@ -40,22 +40,16 @@ def sample(
 
     Integers are integers. A conditional flow adds the columns of the contexts: those of a file,
     row by row, or one that is typed. The first rows do not depend on the number of rows.
-
-    --refine rejects samples that boosted trees distinguish from training rows of the run.
-
-    --check real.csv prints a comparison with real rows: whether boosted trees distinguish them
-    (C2ST), column shapes, pair trends, and predictions learned from samples.
+    The option --refine rejects samples that boosted trees distinguish from training rows. The
+    option --check compares with real rows: column shapes, pair trends, predictions learned from
+    samples, and C2ST, whether boosted trees distinguish them.
 
     Arguments:
         output: Parquet or CSV file to write; None with --check: none
-        rows: number of rows for each context; None: 1 for each of a file, 1000 if there is only
-            one; with --check as many as there are real rows, 10,000 at most
-        context: of a conditional flow: a file with the columns of its contexts, or name=value of
-            each; None with --check: those of the real rows
-        check: one or two sources of real rows: rows that the flow was not trained on, then those
-            that it was trained on, to find copies of them
-        refine: let boosted trees reject samples; they learn from at most 10,000 training rows of
-            the run
+        rows: rows for each context; None: 1000, or 1 for each of a file, or as many as --check
+        context: a file with the contexts of a conditional flow, or name=value of each
+        check: held-out rows to compare with, then training rows, in which to find copies
+        refine: let boosted trees reject samples; they learn from 10,000 training rows at most
         seed: seed of the samples
         dry_run: print the number of rows and the columns; write nothing
     """
