@@ -132,7 +132,6 @@ KEEL = {
     "letter": "features of pictures of letters, integers from 0 to 15",
     "penbased": "eight points of a pen's strokes, integers from 0 to 100",
     "satimage": "3×3 pixels of four bands of a satellite, integers",
-    "texture": "moments of pictures of eleven textures, nearly normal",
     "spambase": "shares of words and characters, mostly 0, and lengths of runs",
     "texture": "forty features of pictures of textures, nearly Gaussian",
 }
