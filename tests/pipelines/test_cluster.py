@@ -152,6 +152,7 @@ def test_a_wrong_token_is_one_line(cluster, tmp_path):
         assert cluster.token not in out + err
 
 
+@pytest.mark.system
 def test_what_the_job_finds_bad_is_bad_here(cluster, tmp_path):
     store = Remote(tmp_path, cluster)
     code, out, err = store.submit("--data.source", "nowhere.parquet", "--recipe", "tabular")
@@ -160,6 +161,7 @@ def test_what_the_job_finds_bad_is_bad_here(cluster, tmp_path):
     assert not store.home.exists()
 
 
+@pytest.mark.system
 def test_a_job_that_fails_is_one_line(cluster, tmp_path):
     store = Remote(tmp_path, cluster)
     words = ("--train.lr", "1e30", "--train.optimizer", "sgd", "--train.no-retry")
