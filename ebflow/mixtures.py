@@ -34,8 +34,8 @@ FLOOR = 1e-6  # Number added to variances of standardized columns, as scikit-lea
 PATIENCE = 2  # Candidates of a kind in succession without improvement that end its search
 
 # Kinds of covariances in the order of the search, by scikit-learn's names, with the share of the
-# budget that may be used up after each.
-SHARES = {"diag": 0.5, "full": 1.0}
+# budget that may be used up after each. Full ones are mostly the best where they are affordable.
+SHARES = {"full": 0.8, "diag": 1.0}
 
 
 def fit_mixture(
@@ -78,7 +78,8 @@ def fit_mixture(
         for count in (k for k in components if k <= len(x)):
             start, step = _costs(count, x.shape, kind)
             steps = min(MOST, int((share * budget - spent - start) / step))
-            if stale == PATIENCE or (steps < LEAST and best is not None):
+            needed = kind == "diag" and best is None
+            if stale == PATIENCE or (steps < LEAST and not needed):
                 break
             mixture, iterations = _fitted(x, count, kind, max(steps, LEAST), seed)
             spent += start + iterations * step

@@ -134,6 +134,9 @@ KEEL = {
     "satimage": "3×3 pixels of four bands of a satellite, integers",
     "spambase": "shares of words and characters, mostly 0, and lengths of runs",
     "texture": "forty features of pictures of textures, nearly Gaussian",
+    "pima": "measurements of patients, with zeros for what is not known",
+    "vehicle": "shapes of silhouettes of cars, integers",
+    "vowel": "features of spoken vowels, with the speaker and the sex",
 }
 
 TABLES: dict[str, tuple[str, str, Reader]] = {

@@ -119,6 +119,16 @@ def test_the_budget_bounds_the_work(trials):
     assert len(trials) > 1 and sum(start + n * step for (start, step), n in costs) <= budget
 
 
+def test_full_covariances_come_first_and_leave_a_fifth_of_the_budget(trials):
+    x, held = rows(400), rows(100, 1)
+    budget = 40 * mixtures._costs(4, (400, 2), "full")[1]
+    fit_mixture(x, held, budget=budget)
+    full = [(mixtures._costs(n, (400, 2), kind), k) for n, kind, k in trials if kind == "full"]
+    assert [kind for _, kind, _ in trials[: len(full)]] == ["full"] * len(full)
+    assert trials[-1][1] == "diag"
+    assert sum(start + k * step for (start, step), k in full) <= 0.8 * budget
+
+
 def test_without_a_budget_there_is_one_diagonal_gaussian(trials):
     fit_mixture(rows(50), rows(50, 1), budget=0)
     assert [(count, kind) for count, kind, _ in trials] == [(1, "diag")]
