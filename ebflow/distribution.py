@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
 from .bases import GaussianMixture, StandardNormal, log_mass
 from .batching import parts
@@ -81,15 +81,6 @@ class FlowDistribution(Distribution, LogDensity):
     def has_rsample(self) -> bool:
         """True if samples are differentiable: integers and categories are rounded."""
         return self.flow.dequantizer is None or not self.flow.dequantizer.noisy
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """The set of possible values: all reals, or the integers and bounds of dequantization."""
-        dequantizer, dims = self.flow.dequantizer, len(self.event_shape)
-        support = constraints.real if dequantizer is None else dequantizer.support
-        support = support if dims == 1 or not support.event_dim else constraints.real
-        more = dims - support.event_dim
-        return constraints.independent(support, more) if more else support
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> "FlowDistribution":
         """Returns the distribution, and its context, with this batch shape."""

@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import constraints
 
 from .bases import Base, StandardNormal
 from .bijections import Bijection, Cells, Dequantizer, Reshape
@@ -109,11 +108,6 @@ class Flow(nn.Module, LogDensity):
         a number, a list of numbers or a Series.
         """
         return FlowDistribution(self, context)
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """The set of possible values: see ``FlowDistribution.support``."""
-        return self().support
 
     # The methods of the density given ``context``.
 

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import constraints
 
 from .base import ConstantLinearization, Linearization
 from .preprocessing import Dequantizer
@@ -171,12 +170,6 @@ class Cells(Dequantizer):
         """True if the density of a flow may differ within a cell."""
         return self.noisy and not bool(self.exact[self.noisy_columns].all())
 
-    @property
-    def support(self) -> "_ColumnSupport":
-        """The values that samples can have: integers or intervals, column by column."""
-        whole = (self.step == 1) & (self.origin == self.origin.round())
-        return _ColumnSupport(self.least, self.most, whole)
-
     def bound(self, lower: Tensor, upper: Tensor) -> None:
         """Sets known bounds of raw values, (D,) each in float64, infinite where there is none."""
         steps = self._steps
@@ -313,21 +306,6 @@ class Cells(Dequantizer):
     def _replaced(self, t: Tensor, some: Tensor, values: Tensor) -> Tensor:
         """Returns ``t`` with ``values`` in the place of some elements of special columns."""
         return t.index_copy(1, self.special, torch.where(some, values, t[:, self.special]))
-
-
-class _ColumnSupport(constraints.Constraint):
-    """The possible values of rows: each column is an interval, of integers if ``whole``."""
-
-    event_dim = 1
-
-    def __init__(self, least: Tensor, most: Tensor, whole: Tensor) -> None:
-        self.least, self.most, self.whole = least, most, whole
-
-    def check(self, value: Tensor) -> Tensor:
-        """Returns True for rows whose values are all possible, with shape (*batch,)."""
-        least, most = self.least.to(value), self.most.to(value)  # float32 rounds 0.1 up
-        inside = (value >= least) & (value <= most)
-        return (inside & ((value == value.round()) | ~self.whole)).all(-1)
 
 
 def _pieces(column: ColumnCells) -> list[tuple[float, ...]]:

@@ -14,7 +14,6 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import constraints
 
 from ..randomness import Generator, noise
 from .activations import Elementwise
@@ -30,9 +29,6 @@ class Dequantizer(Bijection):
     """
 
     noisy = True  #: True if some values get noise
-
-    #: The values of an element, or of a row, that samples can have
-    support: constraints.Constraint = constraints.real
 
     def dequantize(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
         """Returns ``x`` with noise from ``generator``, in the dtype of ``like``."""
@@ -60,7 +56,7 @@ class Dequantize(Dequantizer, ConstantJacobian):
         super().__init__()
         if levels < 2:
             raise ValueError(f"levels: found {levels}, expected at least 2")
-        self.levels, self.support = levels, constraints.integer_interval(0, levels - 1)
+        self.levels = levels
 
     def check(self, x: Tensor) -> None:
         """Raises ValueError for a value outside [0, levels)."""

@@ -194,22 +194,6 @@ def test_samples_are_in_the_domain_of_images_too():
         assert torch.equal(one.flatten(), other.flatten())
 
 
-def test_the_support_of_rows_is_that_of_their_columns():
-    """Counts are integers, a bounded column is an interval, and other columns are real."""
-    count = ColumnCells(2.0, 1.0, least=2.0, most=9.0)
-    flow = ebflow.Flow((3,), [Cells([count, ColumnCells(), ATOM])])
-    support = flow.support
-    assert repr(support) == "ColumnSupport()"
-    assert support.event_dim == 1 and not flow().has_rsample
-    assert support.check(flow.sample(50, generator=generator(0, "x"))).all()
-    good = torch.tensor([3.0, -1e9, 0.0]).double()
-    assert support.check(good)
-    for column, value in ((0, 3.5), (0, 10.0), (2, -1.0)):
-        assert not support.check(good.index_fill(0, torch.tensor(column), value))
-    ends = Cells([ColumnCells(0.7, 0.1, 1, least=0.7, most=1.1)]).support
-    assert ends.check(torch.tensor([[0.7], [1.1]])).all()
-
-
 def test_samples_of_continuous_columns_are_differentiable():
     shift = Affine(1.0, 0.2, (2,), trainable=True)
     density = ebflow.Flow((2,), [Cells([ColumnCells(5.0), ColumnCells()]), shift])()
