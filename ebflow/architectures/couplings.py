@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
+from torch import nn
 
 from ..bases import Base
-from ..bijections import ActNorm, Part, Reshape, ScaleShift, Spline, Squeeze, random_rotation
+from ..bijections import ActNorm, Convolution, Part, Reshape, ScaleShift, Spline, Squeeze
 from ..bijections.base import Bijection
 from ..flow import Flow
 from ..networks import convnet, perceptron
@@ -97,8 +98,9 @@ def glow(
         steps += conditioned(there, context, generator)
         couple = partial(halved, there[0], network, ScaleShift(bound=2.0), context)
         for _ in range(depth):
-            rotation = random_rotation(there, generator=generator)
-            steps += [ActNorm(there), rotation, couple()]
+            kernel = torch.empty(there[0], there[0], 1, 1)
+            rotation = nn.init.orthogonal_(kernel, generator=generator)
+            steps += [ActNorm(there), Convolution(rotation, None, there[1:]), couple()]
         if level + 1 < levels:
             steps.append(couple())
         layers += _leading(steps, here) if level else [*steps, Reshape(there, (math.prod(there),))]

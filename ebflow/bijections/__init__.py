@@ -5,7 +5,7 @@ __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Categ
            "Dense", "Dequantize", "Dequantizer", "Elementwise", "JohnsonSU", "Knot",
            "Linearization", "Logit", "MonotoneSpline", "Part", "Permutation", "PixelCNN",
            "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze", "Univariate",
-           "Weighted", "Wrap", "random_rotation"]  # fmt: skip
+           "Weighted", "Wrap"]  # fmt: skip
 
 from .activations import Elementwise, SmoothLeakyReLU
 from .autoregressive import Autoregressive
@@ -14,7 +14,7 @@ from .categorical import Categorical
 from .cells import Cells, ColumnCells, Knot
 from .columns import Bounded, JohnsonSU
 from .conditional import ConditionalAffine
-from .convolution import Convolution, random_rotation
+from .convolution import Convolution
 from .coupling import Coupling
 from .learned import MonotoneSpline
 from .linear import Dense

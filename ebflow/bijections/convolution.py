@@ -27,7 +27,7 @@ Dhariwal, 2018), arXiv:1807.03039, for 1×1; Matrix Computations (Golub, Van Loa
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from .weighted import LU, Weighted
@@ -93,18 +93,6 @@ def _matrix(weight: Tensor, height: int, width: int) -> Tensor:
     units = units.view(size, *shape).movedim(-1, -3)
     y = F.conv2d(units, weight, padding=weight.shape[-1] // 2)
     return y.movedim(-3, -1).reshape(size, size).mT
-
-
-def random_rotation(
-    shape: tuple[int, int, int], *, generator: torch.Generator | None = None
-) -> Convolution:
-    """Creates a 1×1 convolution of events (C, H, W) that starts as a uniformly random rotation."""
-    channels, *size = shape
-    q = torch.empty(channels, channels, dtype=torch.float64)
-    nn.init.orthogonal_(q, generator=generator)
-    q[:, 0] *= torch.linalg.det(q).sign()
-    weight = q.to(torch.get_default_dtype())[:, :, None, None]
-    return Convolution(weight, None, tuple(size))
 
 
 class Elimination:

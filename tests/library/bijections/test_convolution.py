@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from ebflow.bijections import Convolution, random_rotation
+from ebflow.bijections import Convolution
 from ebflow.bijections.convolution import Elimination
 
 from .. import reference
@@ -128,26 +128,6 @@ def test_what_is_no_convolution_is_refused(message, options):
     weight = options.pop("weight", kernel(2, options.pop("side", 3)))
     with pytest.raises(ValueError, match=message):
         Convolution(weight, None, **options)
-
-
-@pytest.mark.parametrize("channels", [1, 2, 5, 8])
-def test_random_rotations_rotate(channels):
-    layer = random_rotation((channels, 2, 2), generator=seeded(4))
-    w = layer.weight[..., 0, 0]
-    torch.testing.assert_close(w @ w.mT, torch.eye(channels), **CLOSE)
-    torch.testing.assert_close(torch.linalg.det(w), torch.tensor(1.0), **CLOSE)
-    again = random_rotation((channels, 2, 2), generator=seeded(4))
-    torch.testing.assert_close(again.weight[..., 0, 0], w, **CLOSE)
-
-
-def test_random_rotations_are_uniform():
-    """Entries of rotations of 3 dimensions have mean 0 and mean square 1/3, to 5 errors."""
-    generator, n = seeded(5), 1000**0.5
-    entries = torch.stack(
-        [random_rotation((3, 1, 1), generator=generator).weight.detach() for _ in range(1000)]
-    )
-    for values, expected in ((entries, 0), (entries**2, 1 / 3)):
-        assert ((values.mean(0) - expected).abs() < 5 * values.std(0) / n).all()
 
 
 sizes = pytest.mark.parametrize(("side", "size"), [(3, 12), (3, 10), (4, 5), (1, 6)])
