@@ -19,7 +19,6 @@ does ``fd_ssm``, whose differences reach across a jump.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -163,21 +162,10 @@ def _mean_slope(at: _Bin) -> Tensor:
 @torch.no_grad()
 def _masks(target: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     """Returns 1 for the bins before a point, else 0, and the same of the bin of the point."""
-    if torch.compiler.is_compiling():  # additions to views would fix the number of rows
-        inner = (sizes.cumsum(2)[:, :, :-1] < target.unsqueeze(2)).to(sizes)
-        first, last = torch.ones_like(inner[:, :, :1]), torch.zeros_like(inner[:, :, :1])
-        before = torch.cat([inner, last], 2)
-        return before, torch.cat([first, inner], 2) - before
-    before = sizes.clone()
-    ends = before.unbind(2)
-    for end, following in pairwise(ends):
-        following.add_(end)
-    before.lt_(target.unsqueeze(2))
-    ends[-1].zero_()  # rounding does not move a point beyond the last end
-    here = before.neg()
-    here.select(2, 0).add_(1)
-    here[:, :, 1:].add_(before[:, :, :-1])
-    return before, here
+    inner = (sizes.cumsum(2)[:, :, :-1] < target.unsqueeze(2)).to(sizes)
+    first, last = torch.ones_like(inner[:, :, :1]), torch.zeros_like(inner[:, :, :1])
+    before = torch.cat([inner, last], 2)  # rounding does not move a point beyond the last end
+    return before, torch.cat([first, inner], 2) - before
 
 
 def _bounded_exp(h: Tensor, bound: float) -> Tensor:
