@@ -19,7 +19,6 @@ arXiv:1906.04032, the source of the residual blocks.
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -27,14 +26,11 @@ from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
 from ..networks import FEATURES, Levels, started
-from .base import Contextual, is_traced
+from .base import Contextual
 from .univariate import Univariate
 
 # Bound of an element as a conditioner sees it, so that the conditioner's values are finite.
 REACH = 1e4
-
-# Parts of a large layer, and its least outputs. Products skip inputs that a part does not see.
-PARTS, LARGE = 5, 64
 
 
 class Masked(nn.Module):
@@ -61,10 +57,6 @@ class Masked(nn.Module):
         self.mask = nn.Buffer(mask, persistent=False)
         self.weight = _parameter(torch.zeros_like(mask))
         self.bias = _parameter(torch.zeros(len(outputs)))
-        count = PARTS if len(outputs) >= LARGE else 1
-        ends = [len(outputs) * k // count for k in range(count + 1)]
-        seen = [0, *mask.sum(1).long().tolist()]
-        self.parts = [(slice(*pair), seen[pair[1]]) for pair in pairwise(ends)]
         if generator is not None:
             bound = (mask.sum(1, keepdim=True) + context).clamp(min=1).rsqrt()
             for start, scale in ((self.weight.data, bound), (self.bias.data, bound.squeeze(1))):
@@ -76,14 +68,7 @@ class Masked(nn.Module):
 
     def forward(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
         """Returns W x + b for columns x; ``offset`` replaces b."""
-        weight, offset = self.masked(), self.bias.unsqueeze(1) if offset is None else offset
-        whole = len(self.parts) == 1 or x.dtype == torch.float64 or is_traced(x)
-        if whole or torch.is_grad_enabled():
-            return _product(offset, weight, x)
-        y = x.new_empty(len(weight), x.shape[1])
-        for rows, seen in self.parts:
-            torch.addmm(offset[rows], weight[rows, :seen], x[:seen], out=y[rows])
-        return y
+        return _product(self.bias.unsqueeze(1) if offset is None else offset, self.masked(), x)
 
 
 def _product(offset: Tensor, weight: Tensor, x: Tensor) -> Tensor:

@@ -34,12 +34,6 @@ def sum_event(t: Tensor, like: Tensor) -> Tensor:
     return t.sum(dim=tuple(range(1 - like.ndim, 0)))
 
 
-def is_traced(x: Tensor) -> bool:
-    """Returns True if a compiler, autocast or ``torch.func`` has to see every operation."""
-    transformed = torch._C._are_functorch_transforms_active()
-    return transformed or torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type)
-
-
 def at_least_float32(t: Tensor) -> Tensor:
     """Returns ``t``, in float32 if its type is shorter, so that it can be factorized."""
     return t if t.dtype in (torch.float32, torch.float64) else t.float()
