@@ -55,6 +55,24 @@ class Base(LogDensity, nn.Module):
         return self
 
 
+class _ClosedForms(Evaluation):
+    """A base that has its score and its curvature in closed form, at one batch of points."""
+
+    def __init__(self, base: "StandardNormal | GaussianMixture", x: Tensor) -> None:
+        self.base, self.x = base, x
+
+    @cached_property
+    def energy(self) -> Tensor:
+        return self.base.energy(self.x)
+
+    @cached_property
+    def score(self) -> Tensor:
+        return self.base.score(self.x)
+
+    def curvature(self, v: Tensor) -> Tensor:
+        return self.base._curvature(self.x, v)
+
+
 class StandardNormal(Base):
     """Creates N(0, I) over events of any shape."""
 
@@ -69,26 +87,16 @@ class StandardNormal(Base):
         return 0.5 * (sum_event(x * x, x) + math.prod(x.shape[1:]) * math.log(2 * math.pi))
 
     def at(self, x: Tensor) -> Evaluation:
-        return _NormalEvaluation(self, x)
+        return _ClosedForms(self, x)
+
+    def score(self, x: Tensor) -> Tensor:
+        return -x
+
+    def _curvature(self, x: Tensor, v: Tensor) -> Tensor:
+        return -sum_event(v * v, x)
 
     def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
         return normal(shape, like, generator)
-
-
-class _NormalEvaluation(Evaluation):
-    def __init__(self, density: StandardNormal, x: Tensor) -> None:
-        self.density, self.x = density, x
-
-    @property
-    def energy(self) -> Tensor:
-        return self.density.energy(self.x)
-
-    @property
-    def score(self) -> Tensor:
-        return -self.x
-
-    def curvature(self, v: Tensor) -> Tensor:
-        return -sum_event(v * v, self.x)
 
 
 class GaussianMixture(Base):
@@ -179,7 +187,14 @@ class GaussianMixture(Base):
         return without_nan(-log_p, x)
 
     def at(self, x: Tensor) -> Evaluation:
-        return _MixtureEvaluation(self, x)
+        return _ClosedForms(self, x)
+
+    def score(self, x: Tensor) -> Tensor:
+        return self._by_rows(self._score_of_rows, self._flat(x)).view_as(x)
+
+    def _curvature(self, x: Tensor, v: Tensor) -> Tensor:
+        v = v.expand(-1, *x.shape).flatten(2).transpose(0, 1)
+        return self._by_rows(self._bent, self._flat(x), v).mT
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """Returns r, the probabilities of components given x, with shape (K, B)."""
@@ -241,11 +256,16 @@ class GaussianMixture(Base):
         pulled = weighed @ self.triangles if self.full else weighed * self.roots[:, None]
         return -pulled.sum(0)
 
+    def _score_of_rows(self, x: Tensor) -> Tensor:
+        z, log_joint = self._joint(x)
+        return self._score(z, log_joint.softmax(0))
+
     def _bent(self, x: Tensor, v: Tensor) -> Tensor:
+        """Returns v·∇s·v with shape (B, K), for ``v`` with shape (B, K, D)."""
         z, log_joint = self._joint(x)
         r = log_joint.softmax(0)
         score, bends = self._score(z, r), []
-        for row in v:
+        for row in v.unbind(1):
             Wv = self._root(row.expand(len(z), *row.shape))
             slopes = -(Wv * z).sum(-1)
             bend = (slopes - (row * score).sum(-1)) ** 2 - (Wv * Wv).sum(-1)
@@ -261,30 +281,6 @@ class GaussianMixture(Base):
 
     def extra_repr(self) -> str:
         return f"components={len(self.means)}, features={self.size}"
-
-
-class _MixtureEvaluation(Evaluation):
-    def __init__(self, mixture: GaussianMixture, x: Tensor) -> None:
-        self.mixture, self.x, self._rows = mixture, x, mixture._flat(x)
-
-    @cached_property
-    def energy(self) -> Tensor:
-        return self.mixture.energy(self.x)
-
-    @cached_property
-    def score(self) -> Tensor:
-        return self.mixture._by_rows(self._score_of_rows, self._rows).view_as(self.x)
-
-    def _score_of_rows(self, x: Tensor) -> Tensor:
-        z, log_joint = self.mixture._joint(x)
-        return self.mixture._score(z, log_joint.softmax(0))
-
-    def curvature(self, v: Tensor) -> Tensor:
-        v = v.expand(-1, *self.x.shape).flatten(2).transpose(0, 1)
-        bends = self.mixture._by_rows(
-            lambda x, v: self.mixture._bent(x, v.transpose(0, 1)), self._rows, v
-        )
-        return bends.mT
 
 
 def log_mass(base: "StandardNormal | GaussianMixture", ends: Tensor) -> Tensor:
