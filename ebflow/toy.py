@@ -26,13 +26,15 @@ def sine(n: int, *, generator: torch.Generator) -> Tensor:
     """Returns samples with shape (n, 2): a noisy sine wave, |x₁| ≤ 8."""
     like = _like(generator)
     a = 4 * uniform((n,), like, generator) - 2
-    return torch.stack([4 * a, wave(a) + normal((n,), like, generator)], 1)
+    return torch.stack([4 * a, 4 * torch.sin(3 * a) + normal((n,), like, generator)], 1)
 
 
 def swirl(n: int, *, generator: torch.Generator) -> Tensor:
     """Returns samples with shape (n, 2): an arm of a spiral, 5/12 wide."""
     u = uniform((n, 3), _like(generator), generator)
-    return arm(3 * math.pi * u[:, 0].sqrt(), u[:, 1], u[:, 2])
+    t = 3 * math.pi * u[:, 0].sqrt()
+    x = [t * t.cos() + 1 - u[:, 1] / 2, 2 - t * t.sin() - u[:, 2] / 2]
+    return 5 / 6 * torch.stack(x, 1)
 
 
 def checkerboard(n: int, *, generator: torch.Generator) -> Tensor:
@@ -44,16 +46,6 @@ def checkerboard(n: int, *, generator: torch.Generator) -> Tensor:
 
 
 SAMPLERS = {"sine": sine, "swirl": swirl, "checkerboard": checkerboard}
-
-
-def wave(a: Tensor) -> Tensor:
-    """Returns the heights of the sine at ``a``."""
-    return 4 * torch.sin(3 * a)
-
-
-def arm(t: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """Returns the points of the swirl at angles t, (…, 2), with places u and v in its width."""
-    return 5 / 6 * torch.stack([t * t.cos() + 1 - u / 2, 2 - t * t.sin() - v / 2], 1)
 
 
 def _like(generator: torch.Generator) -> Tensor:
