@@ -233,10 +233,6 @@ class Steps:
         ]
         self.seen = like[:, :0].mT
         self.units = [self.seen] * (len(conditioner.blocks) + 1)
-        self.memory: list[Tensor] = []
-        if not torch.is_grad_enabled():  # units are written in place, not copied at each step
-            shape = (len(conditioner.blocks) + 1, conditioner.starts[-1], len(like))
-            self.memory = list(like.new_empty(shape))
 
     def next(self, x: Tensor) -> Tensor:
         """Returns h, with shape (B, 1, count), of the element after ``x``.
@@ -265,12 +261,7 @@ class Steps:
         self._append(-1, h)
 
     def _append(self, layer: int, new: Tensor) -> Tensor:
-        first, last = len(self.units[layer]), len(self.units[layer]) + len(new)
-        if self.memory:
-            self.memory[layer][first:last] = new
-            self.units[layer] = self.memory[layer][:last]
-        else:
-            self.units[layer] = torch.cat([self.units[layer], new])
+        self.units[layer] = torch.cat([self.units[layer], new])
         return self.units[layer]
 
 

@@ -48,14 +48,6 @@ def test_widths_follow_the_number_of_elements(size, context, width):
     assert not len(used) or used.max() - used.min() <= 1
 
 
-def test_products_without_gradients_skip_only_zeros():
-    made, x = stirred(Autoregressive(10, Spline(8))).float(), points(10).float()
-    assert len(made.conditioner.leave.parts) > 1
-    with torch.no_grad():
-        found = made.forward_and_log_det(x)
-    torch.testing.assert_close(found, made.forward_and_log_det(x), rtol=1e-4, atol=1e-4)
-
-
 @pytest.mark.parametrize(("size", "context"), [(1, 2), (4, 0), (4, 2)])
 def test_the_inverse_in_steps_has_the_gradients_of_the_inverse(size, context):
     made, y = layer(size, context), points(size, 10).requires_grad_()
