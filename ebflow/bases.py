@@ -35,8 +35,6 @@ CHUNK = 1 << 22  # Largest intermediate (K, B, D), so that thousands of componen
 class Base(LogDensity, nn.Module):
     """A normalized density of latents, with exact samples; trainable if it has parameters."""
 
-    is_standard = False  #: True of N(0, I)
-
     @property
     def spec(self) -> dict[str, Any] | None:
         """The JSON-able argument of ``build`` for a base of this form; None for other classes."""
@@ -75,8 +73,6 @@ class _ClosedForms(Evaluation):
 
 class StandardNormal(Base):
     """Creates N(0, I) over events of any shape."""
-
-    is_standard = True
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from .bijections.base import Bijection, Linearization, gradient, sum_event
-from .bijections.reshape import Reshape
 
 ELEMENTS = 2**22  # Elements of the tangents that ``laplacian`` computes at a time
 
@@ -157,18 +156,9 @@ class FlowEvaluation(Evaluation):
     @cached_property
     def energy(self) -> Tensor:
         """E(x) in nats with shape (B,), with no log-determinant of a linear layer."""
-        if (log_density := self._of_first_layer()) is not None:
-            return -log_density
         energy = self._base_at.energy
         log_dets = self._log_dets or [at.log_det() for at in self._linearizations]
         return without_nan(energy - sum(log_dets), self.x)
-
-    def _of_first_layer(self) -> Tensor | None:
-        """Returns the log-density by the first layer alone, if it has it; others then reshape."""
-        reshaped = all(isinstance(layer, Reshape) for layer in self._layers[1:])
-        if not (self._layers and reshaped and getattr(self._base, "is_standard", False)):
-            return None
-        return self._layers[0].log_density(self.x)
 
     @property
     def score(self) -> Tensor:

@@ -151,10 +151,6 @@ class Bijection(nn.Module, ABC):
         """Returns y with shape (B, *event)."""
         return self.forward_and_log_det(x)[0]
 
-    def log_density(self, x: Tensor) -> Tensor | None:
-        """Returns the log-density (B,) over N(0, I), if the layer has it without latents."""
-        return None
-
     def linearize(self, x: Tensor) -> Linearization:
         """Returns this layer at points with shape (B, *event)."""
         return _AutogradLinearization(self, x)

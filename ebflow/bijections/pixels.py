@@ -205,12 +205,6 @@ class PixelCNN(Contextual):
         u, log_det = map(torch.cat, zip(*parts, strict=True))
         return u, log_det
 
-    def log_density(self, x: Tensor) -> Tensor:
-        """Returns Σ log p with shape (B,), for which no latents are computed; NaN stays NaN."""
-        parts = (of_levels(bound.log_probs(y), bound._codes(y.flatten(1)))
-                 for bound, y in self._parts(x))  # fmt: skip
-        return torch.cat([log_p.sum(1) for log_p in parts]) + (x - x).flatten(1).sum(1)
-
     def inverse(self, y: Tensor) -> Tensor:
         """Returns levels plus their places in [0, 1); C H W dependent steps."""
         target = torch.special.ndtr(y.double())
