@@ -2,16 +2,13 @@
 
 import numbers
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from . import objectives
 from .architectures import ARCHITECTURES
-from .bases import Base
-from .flow import Flow
-from .loss import LossFunction
 from .marginals import Bounds
 from .tables import Column, Columns
 from .tables.frames import TIMES, read
@@ -48,9 +45,8 @@ RULES: dict[str, Rule] = {
 }
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The settings of a fit, as documented by ``ebflow.fit``.
+class Settings(SimpleNamespace):
+    """The arguments of ``ebflow.fit`` by name, checked; their types are those of its signature.
 
     The dtype of a flow replaces ``dtype``.
 
@@ -59,37 +55,15 @@ class Settings:
         TypeError: if a setting has another type.
     """
 
-    flow: Flow | None
-    architecture: str | Callable[..., Flow] | None
-    options: dict[str, Any] | None
-    base: Base | None
-    normalize: str | None
-    shrinkage: float | None
-    marginals: bool
-    objective: str | objectives.Objective
-    loss: LossFunction | None
-    optimizer: Callable[..., torch.optim.Optimizer] | None
-    lr: float | None
-    weight_decay: float | None
-    steps: int | None
-    max_seconds: float | None
-    batch_size: int | None
-    validate_every: int | None
-    patience: int | None
-    seed: int
-    device: str | torch.device | None
-    dtype: torch.dtype
-    progress: bool | None
-    callback: Callable[..., None] | None
-
-    def __post_init__(self) -> None:
+    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401
+        super().__init__(**arguments)
         for name in RULES:
             self._check(name, *RULES[name])
         check_device(self.device)
         if self.flow is not None:
             if self.options or self.base is not None:
                 raise ValueError("options, base: found with a flow, expected neither")
-            object.__setattr__(self, "dtype", self.flow.dtype)
+            self.dtype = self.flow.dtype
 
     def _check(
         self, name: str, error: type[Exception], is_right: Callable[[Any], bool], expected: str

@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -159,8 +159,7 @@ def fit(
         >>> flow.report.ended in ("patience", "steps")
         True
     """
-    arguments = locals()
-    settings = Settings(**{each.name: arguments[each.name] for each in fields(Settings)})
+    settings = Settings(**locals())
     run = _Run(settings)
     dataset, columns = gather(
         x, context, validation, levels, missing, seed, settings.dtype, sample_weight, run.effort
