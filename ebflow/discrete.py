@@ -1,6 +1,6 @@
 """Detection of grids, levels and atoms in one column of a table.
 
-These are steps 1 and 2 of ``ebflow.marginals``, which describes them.
+These are the first two steps of ``ebflow.marginals``.
 """
 
 import math

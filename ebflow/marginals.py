@@ -1,40 +1,7 @@
 r"""Treatment of the single columns of a table, fitted to training rows.
 
-``fit`` treats every column in this order:
-
-1. **Discrete or continuous**, in ``ebflow.discrete``. A value is *heavy* if it has ``ATOM`` (1 %)
-   of the rows, and at least ``REPEATS`` (5).
-
-   * All values are whole numbers: a **grid**. Its step is the greatest common divisor of their
-     differences.
-   * All values have up to ``DECIMALS`` (6) decimal places, or are on a grid of any other unit up
-     to rounding: a **grid**, if at least one in ``SPARSE`` (10) of its points occurs, or the
-     column has atoms. Up to ``LEVELS`` (1000) points of another unit are treated as levels.
-   * There are at most ``LEVELS`` (1000) values, and those that are not heavy have 5 rows each on
-     average, or are no more than those that are: **levels**, with cells between neighbours.
-   * Otherwise the column is **continuous**. If no value is negative, no sample is.
-   * If a flow has exact probabilities, categories have the cells k + [0, 1) of their levels. So
-     have columns of at most ``FEW`` (100) values of 15 rows on average. Steps 2 to 5 skip both.
-
-2. **Atoms.** Heavy values of a grid or a continuous column get inserted cells, if they are more
-   than ``SPIKE`` (5) times as frequent as the median of its other values. The width makes an atom
-   about as dense as the mode of the other rows, if these were normal: w = √(2π) s P / P₀, with the
-   share P of the atom, the share P₀ and the spread s of the other rows. Beside a smallest or
-   largest value that is an atom, the tail of the others is squeezed to this density. The gap is
-   squeezed to ``GAP`` spreads: no sample is there. :class:`~ebflow.bijections.Cells` then
-   dequantizes grids, levels and atoms.
-3. **Bounds.** Known bounds are used. Columns of two values end at both, and a column ends at an
-   atom that is its smallest or largest value. Otherwise a candidate lies a little beyond an
-   end of the rows, if 1 % of them lie in the last 2 % of the range. A positive column ends
-   at 0. ``Bounded`` maps a column with bounds to the real line.
-4. **Tails.** Candidates are none, and Johnson's S_U through four quantiles, for each choice of
-   them in ``QUANTILES`` and each choice of bounds. In columns with atoms, the quantiles are of all
-   rows or of the other rows. The candidate with the best likelihood on every second row, fitted to
-   the others, is chosen. Each step must gain ``GAIN`` (0.01 nats), and a bound also
-   what new rows beyond it cost, ``OUTSIDE`` / n. Columns of two values, and tables of less than
-   ``FEW_ROWS`` (100) rows, keep their tails.
-5. **Origin.** The lower bound of a continuous column, else the upper bound, else the median is
-   subtracted in float64. So single precision resolves values far from zero.
+``fit`` treats every column in five steps: grids, levels or continuous; atoms; bounds; tails; the
+origin. The page "How the columns of a table are treated" has their rules and thresholds.
 
 Steps 3 and 4 use ``enough`` rows, at most 4,000, and steps 1 and 2 five times as many.
 

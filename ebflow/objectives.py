@@ -19,16 +19,9 @@ backward) of a dense flow with L layers; tests compare them with PyTorch's count
 ``taylor_cv``   2 [f(x + σu) − f(x) − σ s·u] / σ²        V
 ==============  =======================================  ============
 
-The last column is the variance to leading order in σ, exact for quadratic f. V is the variance of
-:math:`u^\top H u`, 2‖H‖² for Gaussian directions. Rademacher signs estimate the diagonal of H
-without noise. Both estimators need the score, so the term in s·u of ``taylor_cv`` costs no more.
-The differences have the bias :math:`\tfrac{\sigma^2}{4} \Delta^2 f` with Gaussian directions and
-:math:`\tfrac{\sigma^2}{12} (3 \Delta^2 f - 2 \sum_i \partial_i^4 f)` with signs, to leading order;
-``taylor`` has a further variance of :math:`4 \, s \cdot \nabla \operatorname{tr} H`, whatever σ.
-
-If energies have a rounding error of η|f|, their difference has one of about 2η|f|/σ²: at σ = 0.03
-and |f| = 1000 it is 0.3 nats in float32. Lower precisions raise an error: TF32 and bfloat16 have a
-relative error of about 1e-3, which such a difference multiplies by 2,000.
+The last column is the variance to leading order in σ. V is the variance of :math:`u^\top H u`. The
+page "Objectives" has the biases and the rounding errors. Lower precisions than float32 raise an
+error.
 
 Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Interpretability
 (Srinivas, Fleuret, 2021), arXiv:2006.09128, for ``taylor``.

@@ -8,24 +8,8 @@ The loss is :math:`\text{CE} + \lambda \, \text{mean}_b \, R(f_y, x_b)` with one
 ``gnorm``   :math:`\tfrac12 \|g\|^2`
 ==========  ==================================================================
 
-Here :math:`g = \nabla f_y`. The square of a noisy h includes its variance. For the one-sided
-estimator that is :math:`4 \|g\|^2 / (K \sigma^2)` to leading order, so ``score`` is nearly
-``gnorm`` at
-
-.. math:: \lambda \left( 1 + \frac{8 \mu}{K \sigma^2} \right),
-
-81 λ at the published μ = 1e-3, σ = 0.01, K = 1. This is the control for every claim about score
-matching. Only the rest of the mean, :math:`\lambda (\operatorname{tr} H + \mu (\operatorname{tr}
-H)^2 + \dots)`, is due to score matching: little if :math:`|\operatorname{tr} H| \ll 40.5
-\|g\|^2`. If the noise
-:math:`2 \|g\| / \sigma` is far above τ, the loss of ``anti`` has the mean
-:math:`0.8 \|g\| / \sigma`, the opposite of its purpose.
-
-``centred`` applies a regularizer to :math:`c_y = f_y - \text{mean}_j f_j`, which no shift of all
-logits changes, and which stays informative if :math:`\log p(y \mid x)` is saturated. But score
-matching over the class's own points fits :math:`\nabla c_y` to the whole score
-:math:`\nabla \log p(x \mid y)`, the marginal included. To fit its centred form, it would need
-the other classes' scores there.
+Here :math:`g = \nabla f_y`. The page "Studies" explains why ``score`` is nearly ``gnorm`` at
+:math:`\lambda (1 + 8 \mu / (K \sigma^2))`, and what ``centred`` fits.
 
 Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Interpretability
 (Srinivas, Fleuret, 2021), arXiv:2006.09128, and its code (idiap/rethinking-saliency).

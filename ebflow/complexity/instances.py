@@ -1,24 +1,16 @@
 r"""A distribution whose score is hard to learn in mean square, in closed form.
 
 The score s of :math:`x = x_0 + \sigma z` is learned by regression on :math:`y = -z / \sigma`,
-because it is the conditional mean of y. An Ornstein-Uhlenbeck process at time t is the same after
-:math:`x \to e^{t} x`, with :math:`\sigma^2 = e^{2t} - 1`.
+because it is the conditional mean of y.
 
 :math:`x_0 \sim (1 - \eta) N(0, \tau^2 I) + \eta N(R e_1, \tau^2 I)`, with
 :math:`V = \tau^2 + \sigma^2`. Without a sample of the far mode, R looks like −R, and
 
 .. math:: \sigma \sqrt{E \|\hat s - s\|^2} = \sqrt\eta\, R \sigma / V
 
-both if the mode is missed and if it is put on the wrong side. Empirical risk minimization over the
-two sides errs with probability :math:`\tfrac12 (1 - \eta)^m`.
-
-Empirical risk minimization over a finite class H of scores is
-
-.. math:: \hat h = \arg\min_{h \in H} \frac1m \sum_{i \le m} \|h(x_i) - y_i\|^2,
-    \qquad x_i = x_{0,i} + \sigma z_i, \quad y_i = -z_i / \sigma,
-
-with one noise vector per sample. Samples are nested: the cumulative losses of the largest sample
-serve every m. If no sample distinguishes two scores, their losses are equal to the last digit.
+both if the mode is missed and if it is put on the wrong side. Empirical risk minimization takes
+the score with the least sum of losses :math:`\|h(x_i) - y_i\|^2` in a finite class. The page
+"Studies" says more.
 
 Source: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, Parulekar, Price,
 Xun, 2023), arXiv:2311.13745; its form of the far mode has τ = 0.
