@@ -31,7 +31,6 @@ from scipy.special import ndtri
 from sklearn.covariance import ledoit_wolf
 from sklearn.mixture import GaussianMixture as Mixture
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils.extmath import randomized_svd
 
 from .bases import GaussianMixture
 from .randomness import generator as derive
@@ -43,7 +42,7 @@ NEAREST = 40  # Most reference rows whose distances are averaged; √N of N, if 
 AROUND = 5  # Those of them whose neighbourhood is compared
 EQUAL = 1e-3  # Distance in a view below which rows are equal
 COMPONENTS, NOISE = 8, 0.1  # Gaussians of the density; noise of columns and of distances
-DIRECTIONS, LEVELS = 100, 200  # Most principal components of the density, and of levels
+DIRECTIONS = 100  # Most principal components of the density
 FAR = 1e100  # Largest standardized number: its square is finite
 
 # Quantile of the reference rows' scores that has the standardized score 1, and least distance of
@@ -62,19 +61,15 @@ class Score:
     Arguments:
         x: Normal rows with shape (N, D), all finite.
         ranges: Ranges with shape (D,): the units of columns that are constant in ``x``.
-        levels: The number of last columns that are levels of categories.
     """
 
-    def __init__(self, x: Rows, ranges: Rows, *, levels: int, seed: int) -> None:
+    def __init__(self, x: Rows, ranges: Rows, *, seed: int) -> None:
         random = np.random.default_rng(derive(seed, "detection").initial_seed())
-        self.origin, self.axes = x[0], None
+        self.origin = x[0]
         shifted = x - self.origin
         self.centre, scale = shifted.mean(0), shifted.std(0)
         self.scale = np.where(scale > 0, scale, ranges / np.sqrt(len(x)))
         z = self._standardized(x)
-        if levels > LEVELS:
-            self.axes = randomized_svd(z[:, -levels:], LEVELS, n_iter=2, random_state=seed)[2].T
-            z = self._reduced(z)
         self.parts = [_Neighbours(view(z), z) for view in VIEWS] if z.shape[1] else []
         self.parts += [_Density(z, seed, random)] if z.shape[1] else []
 
@@ -83,7 +78,7 @@ class Score:
 
         Reference rows' scores have a logistic distribution: 1 / p = 1 + exp(log-odds).
         """
-        z = self._reduced(self._standardized(x))
+        z = self._standardized(x)
         logs = [np.logaddexp(0, ODDS * part(z)) for part in self.parts]
         return np.logaddexp.reduce(logs) if logs else np.zeros(len(x))
 
@@ -91,13 +86,6 @@ class Score:
         with np.errstate(over="ignore"):
             z = ((x - self.origin) - self.centre) / self.scale
         return z.clip(-FAR, FAR)
-
-    def _reduced(self, z: Rows) -> Rows:
-        """Replaces levels by their principal components, if there are many."""
-        if self.axes is None:
-            return z
-        first = z.shape[1] - len(self.axes)
-        return np.hstack([z[:, :first], z[:, first:] @ self.axes])
 
 
 def p_values(scores: Rows, held_out: Rows) -> Rows:

@@ -159,7 +159,7 @@ class FlowDetector(OutlierMixin, TableEstimator):
 
     def _score(self, numbers: np.ndarray, seed: int) -> Score:
         elements, ranges = self._encoder.elements(numbers), self._encoder.ranges
-        return Score(elements, ranges, levels=self._encoder.levels, seed=seed)
+        return Score(elements, ranges, seed=seed)
 
     def _mean(self, scores: list[Score], numbers: np.ndarray) -> np.ndarray:
         """Returns the mean of scores; it encodes few rows at a time."""

@@ -29,7 +29,6 @@ class Encoder:
 
     Attributes:
         ranges: The largest minus the smallest number of each element, with shape (C,).
-        levels: The number of elements that are levels. They are the last ones.
     """
 
     def __init__(self, X: ArrayLike, used: np.ndarray) -> None:
@@ -54,9 +53,9 @@ class Encoder:
         self.weights[list(repeated)] = 0.5 / len(self.low)  # a level or a constant counts more
         self.varies[coded] = False
         self.compared = {k: _frequent(numbers[:, k], codes) for k, codes in self.codes.items()}
-        self.levels = sum(map(len, self.compared.values()))
         indicators = int((~self.never & ~self.always).sum())
-        self.ranges = np.r_[(high - self.low)[self.varies], np.ones(indicators + self.levels)]
+        levels = sum(map(len, self.compared.values()))
+        self.ranges = np.r_[(high - self.low)[self.varies], np.ones(indicators + levels)]
 
     def numbers(self, X: ArrayLike) -> np.ndarray:
         """Returns one number for each column, with shape (N, D).

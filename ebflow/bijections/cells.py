@@ -266,7 +266,7 @@ class Cells(Dequantizer):
 
     def linearize(self, x: Tensor) -> Linearization:
         y, log_det = self.forward_and_log_det(x)
-        return ConstantLinearization(y, _identity, _identity, log_det)
+        return ConstantLinearization(y, nn.Identity(), nn.Identity(), log_det)
 
     def _above(self, y: Tensor) -> Tensor:
         """Returns True for elements above the known upper bounds, with shape (B, D)."""
@@ -318,10 +318,6 @@ def _pieces(column: ColumnCells) -> list[tuple[float, ...]]:
         base = knot.value + knot.length
         pieces.append((knot.value, y, base, y + knot.width, knot.width, knot.length, knot.slope))
     return pieces
-
-
-def _identity(t: Tensor) -> Tensor:
-    return t
 
 
 def _double(values: Sequence[object]) -> Tensor:
