@@ -71,22 +71,6 @@ def test_the_density_does_not_depend_on_the_noise_or_the_number_of_images(monkey
         torch.testing.assert_close(one.log_prob(x, context=c), expected)
 
 
-@pytest.mark.parametrize("context", [0, 3])
-def test_a_step_of_likelihood_computes_no_latents(context, monkeypatch):
-    one = flow(context=context).requires_grad_()
-    x, c = images(one)
-    at = one(c).at(x)
-    latent, log_det = at.latent, one.layers[0].condition(c).forward_and_log_det(x)[1]
-    expected = one.base.energy(latent) - log_det
-    monkeypatch.setattr(pixels, "latents", None)
-    losses, latent = ebflow.LossModule(one, ebflow.Loss(ebflow.objectives.ml))(
-        x, c, seeded(1), ebflow.Progress()
-    )
-    torch.testing.assert_close(losses, expected)
-    assert latent is None
-    losses.sum().backward()
-
-
 @pytest.mark.parametrize("changed", ["layers", "base"])
 def test_latents_count_unless_they_are_normal_and_only_reshaped(changed):
     one = flow()
