@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python docs/measurements/structured.py mnist.parquet --seconds 60
 
 Every flow is three linear layers of D = 784 pixels, each with a learned spline of every pixel
-behind it. It starts as the identity on standardized pixels. Structured layers have a
+behind it. It starts as the identity on standardized, or whitened, pixels. Structured layers have a
 log-determinant that costs little, so their steps use the exact likelihood. Each of two learning
 rates gets the seconds; validation chooses. Adds each result to ``structured.json``, does not
 measure it again, prints a table, and draws ``docs/figures/structured.png``.
@@ -26,7 +26,7 @@ import ebflow
 from ebflow import Flow
 from ebflow.bijections import Convolution, Dense, MonotoneSpline, Reshape
 from ebflow.bijections.base import Bijection, ConstantJacobian
-from pipelines.reporting.style import panels
+from pipelines.reporting.style import FLOW, panels
 
 FIGURE = Path(__file__).parents[1] / "figures" / "structured.png"
 D = math.prod(SHAPE)
@@ -215,13 +215,15 @@ METHODS = {
 }
 
 
-def measure(data: Images, method: Method, seconds: float, rate: float, seed: int) -> dict:
+def measure(
+    data: Images, method: Method, normalize: str, seconds: float, rate: float, seed: int
+) -> dict:
     """Returns the mean NLL of validation and test images in nats, the steps, and parameters."""
     layers = [part for _ in range(DEPTH) for part in (*method.layer(), MonotoneSpline((D,)))]
     flow = Flow(SHAPE, [Reshape(SHAPE, (D,)), *layers])
     count = sum(p.numel() for p in flow.parameters())
     fitted = ebflow.fit(data.train, flow=flow, validation=(data.validation,), lr=rate, seed=seed,
-                        normalize="standardize", objective=method.objective, batch_size=100,
+                        normalize=normalize, objective=method.objective, batch_size=100,
                         max_seconds=seconds, patience=None)  # fmt: skip
     chosen_by, test = (-fitted.log_prob(rows).double() for rows in data[1:])
     return {
@@ -238,22 +240,22 @@ def chosen(results: dict[str, dict], method: str, seed: int) -> dict:
     return min((results[f"{method}, {r:g}, {seed}"] for r in RATES), key=lambda r: r["chosen_by"])
 
 
-def table(results: dict[str, dict], seeds: Sequence[int]) -> str:
-    """Returns the rows of a Markdown table, one per method, of means over seeds."""
+def table(results: dict[str, dict], methods: Sequence[str], seeds: Sequence[int]) -> str:
+    """Returns the rows of a Markdown table, one per method, with the NLL of each seed."""
     lines = ["| linear layer | parameters | steps | test NLL |", "|---|---|---|---|"]
-    for method in METHODS:
+    for method in methods:
         found = [chosen(results, method, seed) for seed in seeds]
-        nll = " / ".join(f"{one['nll']:.1f}" for one in found)
+        nll = ", ".join(f"{one['nll']:.1f} ± {one['error']:.1f}" for one in found)
         steps = sum(one["steps"] for one in found) // len(found)
         lines.append(f"| {method} | {found[0]['parameters']:,} | {steps:,} | {nll} |")
     return "\n".join(lines)
 
 
-def draw(results: dict[str, dict], seeds: Sequence[int]) -> None:
+def draw(results: dict[str, dict], methods: Sequence[str], seeds: Sequence[int]) -> None:
     """Draws the test NLL of every method and seed."""
     drawn, axis = panels(width=7, height=3.4)
-    for method, seed in product(METHODS, seeds):
-        axis.plot(chosen(results, method, seed)["nll"], method, "o", color="C0")
+    for method, seed in product(methods, seeds):
+        axis.plot(chosen(results, method, seed)["nll"], method, "o", color=FLOW)
     axis.invert_yaxis()
     axis.set(xlabel="test NLL (nats an image)")
     drawn.savefig(FIGURE)
@@ -265,16 +267,20 @@ if __name__ == "__main__":
     )
     parser.add_argument("source", type=Path, help="MNIST as a Parquet file")
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS])
+    parser.add_argument("--normalize", default="standardize", choices=("standardize", "whiten"))
     parser.add_argument("--seeds", type=int, nargs="+", default=(0,))
     parser.add_argument("--output", type=Path, default=Path("structured.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     data = images(options.source)
     results = json.loads(options.output.read_text()) if options.output.exists() else {}
-    for seed, (name, method), rate in product(options.seeds, METHODS.items(), RATES):
+    for seed, name, rate in product(options.seeds, options.methods, RATES):
         if (key := f"{name}, {rate:g}, {seed}") not in results:
-            results[key] = measure(data, method, options.seconds, rate, seed)
+            settings = options.normalize, options.seconds, rate, seed
+            results[key] = measure(data, METHODS[name], *settings)
             options.output.write_text(json.dumps(results, indent=1))
             print(f"{key}: {results[key]}", flush=True)
-    print(table(results, options.seeds))
-    draw(results, options.seeds)
+    print(table(results, options.methods, options.seeds))
+    if options.normalize == "standardize":
+        draw(results, options.methods, options.seeds)
