@@ -236,18 +236,20 @@ def measure(
 
 
 def chosen(results: dict[str, dict], method: str, seed: int) -> dict:
-    """Returns the result of the learning rate that validation chooses."""
-    return min((results[f"{method}, {r:g}, {seed}"] for r in RATES), key=lambda r: r["chosen_by"])
+    """Returns the result of the learning rate that validation chooses, with the rate."""
+    found = [{"rate": rate, **results[f"{method}, {rate:g}, {seed}"]} for rate in RATES]
+    return min(found, key=lambda one: one["chosen_by"])
 
 
 def table(results: dict[str, dict], methods: Sequence[str], seeds: Sequence[int]) -> str:
-    """Returns the rows of a Markdown table, one per method, with the NLL of each seed."""
-    lines = ["| linear layer | parameters | steps | test NLL |", "|---|---|---|---|"]
-    for method in methods:
-        found = [chosen(results, method, seed) for seed in seeds]
-        nll = ", ".join(f"{one['nll']:.1f} ± {one['error']:.1f}" for one in found)
-        steps = sum(one["steps"] for one in found) // len(found)
-        lines.append(f"| {method} | {found[0]['parameters']:,} | {steps:,} | {nll} |")
+    """Returns the rows of a Markdown table, one per method and seed."""
+    heading = "| linear layer | objective | parameters | rate | steps | test NLL |"
+    lines = [heading, "|---|---|---|---|---|---|"]
+    for name, seed in product(methods, seeds):
+        one, objective = chosen(results, name, seed), METHODS[name].objective
+        length = f"{one['parameters']:,} | {one['rate']} | {one['steps']:,}"
+        nll = f"{one['nll']:.1f} ± {one['error']:.1f}"
+        lines.append(f"| {name} | `{objective}` | {length} | {nll} |")
     return "\n".join(lines)
 
 
