@@ -61,11 +61,15 @@ def leads(page: str, heading: str, column: int, label: str) -> None:
 
 
 def intervals(page: str, heading: str, column: int, label: str) -> None:
-    """Saves a figure with the number and the interval of each row, as in "7.4 [6.8, 8.1]"."""
+    """Saves a figure with the number and the interval of each row, as in "7.4 [6.8, 8.1]".
+
+    A number without an interval is a point.
+    """
     rows = table(page, heading)
     figure, axis = panels(width=5.5, height=0.6 + 0.32 * len(rows))
     for row, cells in enumerate(rows):
-        value, low, high = numbers(cells[column])
+        value, *ends = numbers(cells[column])
+        low, high = ends or (value, value)
         spread = [[value - low], [high - value]]
         axis.errorbar(value, row, xerr=spread, fmt="o", color=FLOW, capsize=3)
     axis.set_yticks(range(len(rows)), [", ".join(map(short, cells[:2])) for cells in rows])
@@ -116,7 +120,7 @@ if __name__ == "__main__":
     dots("known", "fit", places, "nats from the truth", "log")
     dots("library", "call", {"measured": 1, "goal": 2}, "seconds", "linear")
     decided()
-    intervals("phases", "activation", 3, "nats below the Gaussian")
+    intervals("phases", "activation", 2, "nats below the Gaussian")
     imputers = ("miceforest", "MissForest", "BayesianRidge", "mixture", "Gaussian")
     rivals = {name: k + 2 for k, name in enumerate(imputers)}
     over("missing", "table", rivals, "CRPS: ebflow's lead")
