@@ -12,6 +12,7 @@ measure it again, prints a table, and draws ``docs/figures/structured.png``.
 import argparse
 import json
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -44,9 +45,9 @@ class Structured(ConstantJacobian):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(D))
 
+    @abstractmethod
     def product(self, x: Tensor) -> Tensor:
         """Returns J x."""
-        raise NotImplementedError
 
     def linear(self, v: Tensor) -> Tensor:
         return self.product(v.reshape(-1, D)).view(v.shape)
