@@ -107,16 +107,17 @@ def test_a_run_tells_what_it_is_and_how_to_repeat_it(place, visit):
 
 
 def test_the_chart_of_a_metric(place, visit):
-    _, run, address = place
+    client, run, address = place
+    training = client.get_run(run.data.tags["ebflow.stage.train"])
     query = {
-        "runs": [run.info.run_id],
+        "runs": [training.info.run_id],
         "metric": "val/nll",
         "experiments": [run.info.experiment_id],
         "plot_metric_keys": ["val/nll"],
     }
     words = urllib.parse.urlencode({name: json.dumps(value) for name, value in query.items()})
     dom, picture = visit(f"{address}/#/metric?{words}", "metric")
-    assert "js-plotly-plot" in dom and repr(run.data.metrics["val/nll"])[:9] in dom
+    assert "js-plotly-plot" in dom and repr(training.data.metrics["val/nll"])[:9] in dom
     assert colours(picture) > 200
 
 
