@@ -105,8 +105,8 @@ def fit(
         sample_weight: The weight of each row: a row of weight k counts as k equal rows. None: all
             weights are 1.
         flow: A flow to train in place. If it has no preprocessing, one is fitted and put before
-            it. Parameters without ``requires_grad`` stay fixed, unless all are. None:
-            ``architecture`` creates a flow.
+            it; else it keeps its preprocessing and its columns. Parameters without
+            ``requires_grad`` stay fixed, unless all are. None: ``architecture`` creates a flow.
         architecture: A name in ``architectures``, or a function like those; None: the default of
             ``recipes``. If this is an autoregressive flow and it stops early or diverges, a dense
             one above a mixture of Gaussians is trained in the remaining time. The better one by
@@ -162,8 +162,9 @@ def fit(
     settings = Settings(**locals())
     run = _Run(settings)
     dataset, columns = gather(
-        x, context, validation, levels, missing, seed, settings.dtype, sample_weight, run.effort
-    )
+        x, context, validation, levels, missing, seed, settings.dtype, sample_weight, run.effort,
+        known=flow.columns if flow else None,
+    )  # fmt: skip
     train = dataset.split("train")
     if flow is not None and flow.context != train.context_width:
         raise ValueError(
@@ -209,7 +210,7 @@ class _Trainings:
         plan, flow = self.plan(name), (flow or self.flow(name)).to(self.device).train()
         if not any(p.requires_grad for p in flow.parameters()):
             flow.requires_grad_()  # those of a loaded flow are fixed
-        flow.columns = self.columns
+        flow.columns = self.columns or flow.columns
         trainer = self.trainer(flow, plan, steps_done)
         self.run.train(trainer, plan, rival)
         return trainer

@@ -4,22 +4,25 @@
 
 Every flow is three linear layers of D = 784 pixels, each with a learned spline of every pixel
 behind it. It starts as the identity on standardized, or whitened, pixels. Structured layers have a
-log-determinant that costs little, so their steps use the exact likelihood. Each of two learning
-rates gets the seconds; validation chooses. Adds each result to ``structured.json``, does not
-measure it again, prints a table, and draws ``docs/figures/structured.png``.
+log-determinant that costs little, so their steps use the exact likelihood. Each learning rate gets
+the seconds with the first seed; validation chooses one for all seeds. Adds each result to
+``structured.json``, does not measure it again, prints a table, and draws
+``docs/figures/structured.png``.
 """
 
 import argparse
 import json
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from statistics import mean, stdev
 from typing import NamedTuple
 
 import torch
 from mnist import SHAPE, Images, images
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,7 +35,7 @@ from pipelines.reporting.style import FLOW, panels
 FIGURE = Path(__file__).parents[1] / "figures" / "structured.png"
 D = math.prod(SHAPE)
 DEPTH, RANK, KERNEL = 3, 32, 7
-RATES = (1e-3, 5e-3)
+RATES = (5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 
 
 class Structured(ConstantJacobian):
@@ -236,29 +239,35 @@ def measure(
     }
 
 
-def chosen(results: dict[str, dict], method: str, seed: int) -> dict:
-    """Returns the result of the learning rate that validation chooses, with the rate."""
-    found = [{"rate": rate, **results[f"{method}, {rate:g}, {seed}"]} for rate in RATES]
-    return min(found, key=lambda one: one["chosen_by"])
+Results = Mapping[str, Mapping[str, float]]
+"""The result of a method, a learning rate and a seed, by ``key``."""
 
 
-def table(results: dict[str, dict], methods: Sequence[str], seeds: Sequence[int]) -> str:
-    """Returns the rows of a Markdown table, one per method and seed."""
-    heading = "| linear layer | objective | parameters | rate | steps | test NLL |"
-    lines = [heading, "|---|---|---|---|---|---|"]
-    for name, seed in product(methods, seeds):
-        one, objective = chosen(results, name, seed), METHODS[name].objective
-        length = f"{one['parameters']:,} | {one['rate']} | {one['steps']:,}"
-        nll = f"{one['nll']:.1f} ± {one['error']:.1f}"
-        lines.append(f"| {name} | `{objective}` | {length} | {nll} |")
-    return "\n".join(lines)
+def key(method: str, rate: float, seed: int) -> str:
+    """Returns the name of a result."""
+    return f"{method}, {rate:g}, {seed}"
 
 
-def draw(results: dict[str, dict], methods: Sequence[str], seeds: Sequence[int]) -> None:
+def best_rate(results: Results, method: str, rates: Sequence[float], seed: int) -> float:
+    """Returns the learning rate that validation chooses with one seed."""
+    return min(rates, key=lambda rate: results[key(method, rate, seed)]["chosen_by"])
+
+
+def row(found: Sequence[Mapping[str, float]], rate: float) -> str:
+    """Returns the last cells of a table's row: means over seeds, and a 95 % interval."""
+    nll, steps = ([one[name] for one in found] for name in ("nll", "steps"))
+    error = found[0]["error"]
+    if len(found) > 1:
+        error = stats.t.ppf(0.975, len(nll) - 1) * stdev(nll) / len(nll) ** 0.5
+    parameters = f"{found[0]['parameters']:,}"
+    return f"{parameters} | {rate:g} | {mean(steps):,.0f} | {mean(nll):.1f} ± {error:.1f}"
+
+
+def draw(found: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
     """Draws the test NLL of every method and seed."""
     drawn, axis = panels(width=7, height=3.4)
-    for method, seed in product(methods, seeds):
-        axis.plot(chosen(results, method, seed)["nll"], method, "o", color=FLOW)
+    for method, seeds in found.items():
+        axis.plot([one["nll"] for one in seeds], [method] * len(seeds), "o", color=FLOW, alpha=0.6)
     axis.invert_yaxis()
     axis.set(xlabel="test NLL (nats an image)")
     drawn.savefig(FIGURE)
@@ -272,18 +281,32 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS])
     parser.add_argument("--normalize", default="standardize", choices=("standardize", "whiten"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=(0,))
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     parser.add_argument("--output", type=Path, default=Path("structured.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     data = images(options.source)
     results = json.loads(options.output.read_text()) if options.output.exists() else {}
-    for seed, name, rate in product(options.seeds, options.methods, RATES):
-        if (key := f"{name}, {rate:g}, {seed}") not in results:
+
+    def measured(method: str, rate: float, seed: int) -> Mapping[str, float]:
+        name = key(method, rate, seed)
+        if name not in results:
             settings = options.normalize, options.seconds, rate, seed
-            results[key] = measure(data, METHODS[name], *settings)
+            results[name] = measure(data, METHODS[method], *settings)
             options.output.write_text(json.dumps(results, indent=1))
-            print(f"{key}: {results[key]}", flush=True)
-    print(table(results, options.methods, options.seeds))
+            print(f"{name}: {results[name]}", flush=True)
+        return results[name]
+
+    first = options.seeds[0]
+    for method, rate in product(options.methods, options.rates):
+        measured(method, rate, first)
+    rates = {name: best_rate(results, name, options.rates, first) for name in options.methods}
+    found = {name: [measured(name, rate, seed) for seed in options.seeds]
+             for name, rate in rates.items()}  # fmt: skip
+    print("| linear layer | objective | parameters | rate | steps | test NLL |")
+    print("|---" * 6 + "|")
+    for name in options.methods:
+        print(f"| {name} | `{METHODS[name].objective}` | {row(found[name], rates[name])} |")
     if options.normalize == "standardize":
-        draw(results, options.methods, options.seeds)
+        draw(found)

@@ -39,16 +39,18 @@ def gather(
     dtype: torch.dtype,
     sample_weight: ArrayLike | None = None,
     effort: float = 1.0,
+    known: Columns | None = None,
 ) -> tuple[Arrays, Columns | None]:
     """Returns the training and validation rows, and the columns of a table.
 
     Arguments and errors are those of ``ebflow.fit``; ``dtype`` is the flow's. ``effort`` is the
-    share of the usual rows that a first imputation is fitted to.
+    share of the usual rows that a first imputation is fitted to. ``known`` are the columns of a
+    flow that is trained further; None: they are detected.
     """
     if missing not in (None, *POLICIES):
         raise ValueError(f"missing: found {missing!r}, expected one of {', '.join(POLICIES)}")
     check_count(x)
-    columns = describe(x, context, levels)
+    columns = known if known and not isinstance(x, Tensor) else describe(x, context, levels)
     encoded = _encoded(x, context, columns, levels, "x")
     used = _usable(encoded, missing, dtype, columns)
     rows, weights = encoded.take(used), row_weights(sample_weight, len(encoded.x))
@@ -164,6 +166,8 @@ def _usable(
         column = names[feature] if names else feature
         raise BadInput(option=what, column=column, found="no value", expected="some")
     refuse(x, x.to(dtype).isinf(), what, names, f"a finite number of {dtype}")
+    if columns:
+        _refuse_new_levels(x, what, columns)
     if not missing:
         refuse(x, lacking, what, names, REMEDY)
     used = ~lacking.any(1) if missing == "drop" else torch.ones_like(everything, dtype=torch.bool)
@@ -178,6 +182,15 @@ def _usable(
         if count:
             warn(f"{what}: {count} of {len(x)} rows have missing values and {fate}")
     return everything[used]
+
+
+def _refuse_new_levels(x: Tensor, what: str, columns: Columns) -> None:
+    """Raises BadInput at the first code beyond those of the levels of its column."""
+    new = x >= x.new_tensor([size or math.inf for size in columns.sizes])
+    if new.any():
+        row, k = divmod(int(new.flatten().byte().argmax()), len(columns.features))
+        raise BadInput(option=what, column=columns.features[k], row=row, found="a new level",
+                       expected="one of those that were fitted")  # fmt: skip
 
 
 def _divided(

@@ -138,6 +138,30 @@ def test_a_flow_is_trained_in_place_and_further():
     assert further is fitted and nll(further, rows()) < before
 
 
+def groups(*levels):
+    """Returns 60 rows, whose levels take turns and move a number."""
+    names = [levels[k % len(levels)] for k in range(60)]
+    numbers = rows()[:60, 0].double().numpy() + 5 * np.array([name == "c" for name in names])
+    return pd.DataFrame({"group": names, "x": numbers})
+
+
+def test_new_rows_of_a_fitted_flow_keep_its_columns():
+    flow = ebflow.fit(groups("a", "b", "c"), **{**FEW, "steps": 60})
+    before = flow.log_prob(groups("b", "c"))
+    ebflow.fit(groups("b", "c"), flow=flow, **{**FEW, "steps": 5})
+    assert flow.columns[0].levels == ("a", "b", "c")
+    assert (flow.log_prob(groups("b", "c")) - before).abs().max() < 2
+
+
+@pytest.mark.parametrize("part", ["x", "validation"])
+def test_a_new_level_is_refused(part):
+    known, new = groups("b", "c"), groups("a", "c")
+    flow = ebflow.fit(known, **{**FEW, "steps": 5})
+    settings = {"x": dict(flow=flow), "validation": dict(validation=(new,))}[part]
+    with pytest.raises(ValueError, match=f"{part}, column 'group', row 0: found a new level"):
+        ebflow.fit(new if part == "x" else known, **{**FEW, **settings})
+
+
 def test_base_and_dtype():
     flow = ebflow.fit(rows(), base=wide(), dtype=torch.float64, **SMALL)
     assert flow.log_prob(rows()).dtype == torch.float64
