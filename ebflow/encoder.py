@@ -47,11 +47,11 @@ class Encoder:
         coded = [k for k, column in enumerate(self.table.modelled) if column.size > 1]
         self.codes = {k: np.unique(numbers[~missing[:, k], k]) for k in coded}
         self.varies = self.low < high
+        self.varies[coded] = False
         repeated = {k: _repeated(numbers[~missing[:, k], k]) for k in np.flatnonzero(self.varies)}
         repeated = {k: values for k, values in repeated.items() if len(values)}
         self.known, self.weights = repeated | self.codes, np.ones(len(self.low))
         self.weights[list(repeated)] = 0.5 / len(self.low)  # a level or a constant counts more
-        self.varies[coded] = False
         self.compared = {k: _frequent(numbers[:, k], codes) for k, codes in self.codes.items()}
         indicators = int((~self.never & ~self.always).sum())
         levels = sum(map(len, self.compared.values()))
@@ -86,7 +86,7 @@ class Encoder:
         new = ~self.varies & (np.abs(numbers - self.low) > slack)
         for k, codes in self.known.items():
             new[:, k] = ~missing[:, k] & ~np.isin(numbers[:, k], codes)
-        return (new | (missing & self.never) | (~missing & self.always)) @ self.weights
+        return new @ self.weights + ((missing & self.never) | (~missing & self.always)).sum(1)
 
     def _check_ranges(self, numbers: np.ndarray, ranges: np.ndarray) -> None:
         """Raises ValueError at numbers of which float64 has no squares."""

@@ -354,10 +354,12 @@ class _Run:
 
     def train(self, trainer: Trainer, plan: Recipe, rival: Flow | None) -> None:
         """Trains to the end, or until the user interrupts it, or it will be behind the rival."""
-        history, nll = History(), math.nan
+        history, nll, self.rival_nll = History(), math.nan, math.inf
         if rival is not None:
             noise = {"batch_size": ROWS, "generator": trainer.held_out_noise}
             self.rival_nll = -float(log_probs(rival, trainer.held_out, **noise).mean())
+        if self.trainings:
+            trainer.held_out = self.trainings[0][0].held_out  # the same rows judge both
         self.trainings.append((trainer, plan, history))
         trainer.max_seconds = self.seconds_left
         try:
@@ -407,6 +409,9 @@ class _Run:
         plan, state = trainings[-1][1], best.state
         epochs = best.step * best.batch_size / len(best.dataset.split("train"))
         notes = [*state.warnings, *([] if replaced else _advice(best, epochs))]
+        if any(trainer.state.ended == "interrupted" for trainer, *_ in trainings):
+            notes.append(f"training was interrupted; the flow is the best by validation, of step "
+                         f"{state.best_step}")  # fmt: skip
         flow.history = History(row for *_, history in trainings for row in history)
         flow.report = Report(
             ended=state.ended,
@@ -437,10 +442,7 @@ class _Run:
 def _advice(trainer: Trainer, epochs: float) -> list[str]:
     """Returns warnings about a training that ended badly."""
     state, advice = trainer.state, []
-    if state.ended == "interrupted":
-        advice.append(f"training was interrupted; the flow is the best by validation, of step "
-                      f"{state.best_step}")  # fmt: skip
-    elif state.best_step == 0:
+    if state.best_step == 0 and state.ended != "interrupted":
         advice.append(
             f"no step of the training improved on its start beyond chance ({state.verdict}): the "
             "flow is its start, as the preprocessing and the base were fitted"

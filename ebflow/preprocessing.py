@@ -54,6 +54,7 @@ SHRINKAGES = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.003, 0.01, 0.03, 
 HELD = 5  # One row of so many is held out to choose the shrinkage
 BATCH = 1024  # Rows at a time
 MOMENTS = 1 << 18  # Rows of means and covariances, or 1000 D
+QUANTILES = 100_000  # Rows of quantiles of columns
 RESOLVED = 100  # Units of rounding that make 1 % of a standard deviation in a whitened direction
 
 
@@ -134,8 +135,8 @@ def fit(
             held-out likelihood.
         grids: True to look for grids, levels and atoms in columns of reals.
         tails: True to fit bounds and tails of columns of reals. They bend linear dependences:
-            ``MANY_COLUMNS`` columns go without them if a Gaussian then predicts training rows
-            better.
+            ``MANY_COLUMNS`` columns, and fewer that nearly depend on others, go without them if
+            a Gaussian then predicts training rows better.
         exact: True for a flow with exact categories: they stay codes, as do columns of reals of
             few values if ``grids`` is true.
         pixels: True for a flow with exact probabilities of integers: they stay as they are,
@@ -186,11 +187,25 @@ def fit(
     last = _gaussianized(split, layers, seed) if gaussianize else []
     spec |= {"normalize": normalize, "gaussianized": bool(last), "counts": counts}
     chain = Preprocessing([*layers, *last], spec, columns, rho)
-    if not tails or split.width < MANY_COLUMNS or split.levels is not None or any(counts):
+    few, whitens = split.width < MANY_COLUMNS, arguments["normalize"] not in NORMALIZE[:2]
+    if not tails or rows is None or (few and not (whitens and _depends(rows[:, ~as_is]))):
         return chain
-    plain = fit(**{**arguments, "tails": False})
+    try:
+        plain = fit(**{**arguments, "tails": False})
+    except BadInput:  # outliers whose tails have to be fitted
+        return chain
+    if few and normalize == "standardize":
+        chain = fit(**{**arguments, "normalize": "cholesky"})
     some = split.some(marginals.enough(split.width), seed).x
     return max(chain, plain, key=lambda one: float(density(one).log_prob(some).mean()))
+
+
+def _depends(x: Tensor) -> bool:
+    """Returns True if columns of rows (N, D) nearly depend on others, but for outliers."""
+    low, high = x[:QUANTILES].quantile(x.new_tensor([0.01, 0.99]), dim=0)
+    x = x[((low <= x) & (x <= high)).all(1)]
+    x = x[:, x.std(0) > 0] if len(x) > x.shape[1] else x[:, :0]
+    return x.shape[1] > 1 and bool(torch.linalg.eigvalsh(torch.corrcoef(x.mT))[0] < DEPENDENT)
 
 
 def build(spec: dict[str, Any]) -> Preprocessing:

@@ -61,8 +61,8 @@ class Detection:
 
     @property
     def held_out(self) -> int:
-        """The larger number of rows that p-values compare with: held-out or test rows."""
-        return max(len(self.detector.held_out_scores_), len(self.model.reference.test))
+        """The number of held-out rows that the detector compares with."""
+        return len(self.detector.held_out_scores_)
 
     @property
     def least(self) -> float:
@@ -93,7 +93,8 @@ class Detection:
         broken, cells = differing(values, flow.columns), flow.dequantizer
         if not isinstance(cells, Cells):
             return broken
-        return broken | ((x.double() < cells.low) | (x.double() > cells.high)).any(1)
+        outside = cells.outside(flow.dequantize(x)).cpu() & ~x.isnan().cpu()
+        return broken | outside.any(1)
 
     def _divided(self, values: pa.Table | Tensor) -> tuple[pa.Table | Tensor, Tensor | None]:
         """Returns rows, and the contexts of rows without names."""

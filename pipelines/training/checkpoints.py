@@ -139,6 +139,7 @@ def pack(training: "FlowTraining") -> Checkpoint:
         "config": training.config,
         "optimizer": optimizer["param_groups"],
         "clock": training.clock.totals,
+        "logged_seconds": training.logged_seconds,
         "workers": training.workers,
     }
     model, ema = training.flow.state_dict(), training.averaged.state_dict()
@@ -167,7 +168,7 @@ def _unpack(training: "FlowTraining", saved: Checkpoint) -> None:
     training.optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer"]})
     training.clock.totals = Counter(state["clock"])
     training.workers = {int(step): count for step, count in state["workers"].items()}
-    training.logged_seconds, progress = training.seconds, state["progress"]
+    training.logged_seconds, progress = state["logged_seconds"], state["progress"]
     training.state = State(**{**progress, "best": Validation(**progress["best"])})
     validated = training.retry and math.isfinite(training.state.best.nll)
     training.best = training.state.best_step if validated else None

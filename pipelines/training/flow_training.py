@@ -298,8 +298,9 @@ class FlowTraining(Trainer):
         """Restores the checkpoint of a step, but not its clock."""
         clock = self.clock.totals
         self.reload(step)
+        since_log = self.seconds - self.logged_seconds
         self.clock.totals = clock
-        self.logged_seconds = self.seconds
+        self.logged_seconds = self.seconds - since_log
 
 
 def _mean_over_workers(losses: Tensor) -> Tensor:

@@ -79,6 +79,18 @@ def test_another_value_is_anomalous_where_every_value_is_repeated():
     assert scores[0] <= -1e5 < scores[1]
 
 
+def test_a_new_level_outweighs_new_numbers_also_if_every_level_is_repeated():
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({
+        "shop": random.choice(["north", "south"], 600),
+        "months": random.choice([36, 60], 600),
+        "price": random.normal(size=600),
+    })  # fmt: skip
+    new = pd.DataFrame({"shop": ["west", "north", None], "months": [36.0, 48, 36], "price": 0.0})
+    scores = FlowDetector().fit(frame).score_samples(new)
+    assert scores[0] < -9e5 and scores[2] < -9e5 and -5e5 < scores[1] < -1e4
+
+
 def test_wide_small_and_binary_tables():
     rng = np.random.default_rng(4)
     for rows in (rng.normal(size=(30, 80)), rng.integers(0, 2, (60, 5)), np.ones((9, 2))):

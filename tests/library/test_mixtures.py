@@ -163,6 +163,11 @@ def test_rows_behind_a_chain_are_a_flows_own(digits, monkeypatch):
     assert len(few) == 500
 
 
+def test_a_first_count_above_the_rows_is_refused():
+    with pytest.raises(ValueError, match="components: found .* at most the 3 rows"):
+        fit_mixture(rows(3), rows(9, 1), components=(5,))
+
+
 def test_no_more_components_than_rows(trials):
     fit_mixture(rows(3), rows(50, 1))
     assert max(count for count, *_ in trials) <= 3

@@ -415,6 +415,20 @@ def test_a_chain_with_columns_and_a_base_in_a_file_is_the_same_to_the_bit(tmp_pa
     assert again.base.means.requires_grad
 
 
+def test_tails_of_columns_do_not_bend_a_sum_of_others():
+    parts = torch.from_numpy(np.random.default_rng(0).gamma(2.0, size=(400, 2)))
+    total = parts.sum(1, keepdim=True) + 0.01 * torch.from_numpy(
+        np.random.default_rng(1).normal(size=(400, 1))
+    )
+    x = torch.cat([parts, total], 1)
+    options = dict(normalize="auto", shrinkage=None, grids=True)
+    bent, straight = (fit(Rows(rows), tails=True, **options) for rows in (parts, x))
+    assert "tails" in bent.spec["columns"]
+    assert straight.spec["normalize"] == "cholesky" and "tails" not in straight.spec["columns"]
+    plain = density(fit(Rows(x), tails=False, **options))
+    assert density(straight).log_prob(x).mean() >= plain.log_prob(x).mean() - 1e-9
+
+
 def heavy(count, seed):
     """Rows whose independent directions are Student's with three degrees of freedom, turned."""
     noise, turn = np.random.default_rng(seed), np.random.default_rng(0)

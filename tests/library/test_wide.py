@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ebflow
-from ebflow import fitting
+from ebflow import fitting, recipes, train
 from ebflow.history import expected_nll
 
 pytestmark = pytest.mark.usefixtures("single_precision")
@@ -41,6 +41,23 @@ def test_a_mixture_that_is_ahead_at_the_end_is_returned(monkeypatch):
     assert flow.report.replaced and flow.report.architecture == "dense"
 
 
+def test_the_same_rows_judge_both_trainings(monkeypatch):
+    monkeypatch.setattr(train, "FEW", 3)
+    monkeypatch.setattr(train, "BATCHES", 1)
+    monkeypatch.setitem(recipes.RECIPES["wide"], "batch_size", 16)
+    monkeypatch.setattr(fitting, "HALFWAY", 2.0)
+    judged = []
+
+    def record(run, best, replaced):
+        judged.extend(len(trainer.held_out) for trainer, *_ in run.trainings)
+        return best.flow
+
+    monkeypatch.setattr(fitting._Run, "finished", record)
+    x = torch.randn(900, 24, generator=torch.Generator().manual_seed(0))
+    ebflow.fit(x, steps=4, validation=400, progress=False)
+    assert judged == [64, 64]
+
+
 def test_an_architecture_of_the_user_has_no_rival():
     made = []
 
@@ -52,6 +69,21 @@ def test_an_architecture_of_the_user_has_no_rival():
     x = torch.randn(900, 24, generator=generator)
     flow = ebflow.fit(x, architecture=mine, steps=4, progress=False)
     assert len(made) == 1 and not flow.report.replaced
+
+
+def test_an_interruption_of_the_second_training_is_told(monkeypatch):
+    monkeypatch.setattr(fitting, "HALFWAY", 2.0)
+    seen = []
+
+    def stop(event):
+        seen.append((event.kind, event.step))
+        if event.kind == "validate" and seen.count(("validate", 0)) == 2:
+            raise KeyboardInterrupt
+
+    x = torch.randn(900, 24, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(RuntimeWarning, match="interrupted"):
+        flow = ebflow.fit(x, steps=4, callback=stop, progress=False)
+    assert flow.report.replaced
 
 
 def test_an_interrupted_fit_starts_no_other_training():

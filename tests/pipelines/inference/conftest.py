@@ -52,12 +52,12 @@ def conditional(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("conditional"), grouped(1_000), context=CONTEXT)
 
 
-def trained(folder, table, **options):
+def trained(folder, table, bounds=None, **options):
     pq.write_table(table, folder / "people.parquet")
     manifest = prepare(folder / "people.parquet", folder / "data", test=400, **options)
     train, test = (Dataset(folder / "data").split(name) for name in ("train", "test"))
     net = {"architecture": "autoregressive", "options": {"depth": 1}}
-    short = {"steps": 60, "progress": False, **net}
+    short = {"steps": 60, "progress": False, "bounds": bounds, **net}
     flow = ebflow.fit(*train.resident, **short)
     flow.columns = _columns(manifest)
     ebflow.save(flow, folder / "run" / "checkpoint")

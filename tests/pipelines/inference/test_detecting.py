@@ -53,6 +53,21 @@ def test_anomalies_are_written(ebflow, abroad, table, tmp_path):
     assert (found["p_value"] <= 0.01).all() and found["p_value"].is_monotonic_increasing
 
 
+def test_only_values_outside_known_bounds_are_impossible(ebflow, tmp_path):
+    (tmp_path / "model").mkdir()
+    bounds = {0: (1.0, 2.5), 2: (0.0, 40.0)}
+    model = trained(tmp_path / "model", people(1_000), bounds=bounds)
+    new = people(300, seed=5).to_pandas()
+    new.loc[3, "height"], new.loc[4, "height"], new.loc[5, "count"] = 2.6, 0.9, 41
+    new.loc[6, ["height", "weight"]] = 0.9, None
+    new.loc[7, "weight"] = None
+    new.to_parquet(tmp_path / "new.parquet")
+    result = ebflow("detect", model, tmp_path / "new.parquet", "--output", tmp_path / "f.csv")
+    assert (result.code, result.err) == (0, []), result
+    found = pyarrow.csv.read_csv(tmp_path / "f.csv").to_pandas().set_index("row")
+    assert {*found.index[found["score"] == -np.inf]} == {3, 4, 5, 6} and len(found) < 20
+
+
 def test_a_column_that_is_not_modelled_may_lack_values_as_in_training(ebflow, tmp_path):
     rows = people(1_000)
     unit = pa.array(["EUR" if k % 10 else None for k in range(1_000)])
@@ -77,6 +92,16 @@ def test_rows_of_a_conditional_flow_are_compared_with_their_contexts(
     found = pyarrow.csv.read_csv(tmp_path / "f.csv").to_pandas()
     assert {5, 8} <= set(found["row"]) and len(found) < 40
     assert found.loc[found["row"] == 5, "reasons"].item().startswith("height = 2.6: expected ")
+
+
+def test_a_first_missing_value_is_reported_by_few_training_rows(ebflow, tmp_path):
+    model = trained(tmp_path, people(560))  # 400 of them are test rows
+    new = people(200, seed=5).to_pandas()
+    new.loc[3, "weight"] = None
+    new.to_parquet(tmp_path / "new.parquet")
+    result = ebflow("detect", model, tmp_path / "new.parquet", "--output", tmp_path / "f.csv")
+    assert result.code == 0 and "--alpha is 0.0" in result.text, result
+    assert 3 in pyarrow.csv.read_csv(tmp_path / "f.csv").to_pandas()["row"].tolist()
 
 
 def test_rows_that_only_the_density_finds(ebflow, tmp_path):
