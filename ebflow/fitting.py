@@ -93,10 +93,9 @@ def fit(
 
     Arguments:
         x: A table, or images with shape (N, C, H, W). A table is a frame of pandas, polars or
-            Arrow, a dictionary, or an array (N, K). Columns may be numbers, booleans, text,
-            categories or times; ``print(flow.columns)`` shows what is done to each. A tensor
-            (N, D) is no table: all of its columns are modelled, as numbers. Images of 8 bits are
-            dequantized, and mapped to the real line by a logit; ``levels`` asks for that in rows.
+            Arrow, a dictionary, or an array (N, K). ``print(flow.columns)`` shows what is done to
+            each column. A tensor (N, D) is no table: all of its columns are modelled, as numbers.
+            Images of 8 bits are dequantized, as are rows if ``levels`` is set.
         context: The context of each row: an array with shape (N, C) or (N,), or a frame. Or a list
             of names of columns of ``x``: the density is then that of the other columns. None: it
             is unconditional.
@@ -108,10 +107,8 @@ def fit(
             it; else it keeps its preprocessing and its columns. Parameters without
             ``requires_grad`` stay fixed, unless all are. None: ``architecture`` creates a flow.
         architecture: A name in ``architectures``, or a function like those; None: the default of
-            ``recipes``. If this is an autoregressive flow and it stops early or diverges, a dense
-            one above a mixture of Gaussians is trained in the remaining time. The better one by
-            validation is returned: it is not behind the mixture, but given a context it may be,
-            because this mixture ignores contexts.
+            ``recipes``. If this is an autoregressive flow that stops early or diverges, a dense
+            one above a mixture is trained in the remaining time, and the better one is returned.
         base: The density of latents; None: N(0, I), or a mixture of Gaussians by the recipe.
         normalize: ``none``, ``standardize``, ``whiten``, ``cholesky`` or ``auto``; None: by the
             recipe.
@@ -121,11 +118,9 @@ def fit(
             columns: see ``ebflow.marginals``.
         bounds: Known bounds of columns of numbers or times by name or index, None at an open end.
         levels: The number of integer levels of 8-bit data; None: 256.
-        missing: How to treat rows with missing values (NaN): ``impute`` samples the values, at
-            first from a Gaussian of the columns' ranks. It repeats this from the flow in training,
-            a bounded number at a time. The validation rows without missing values decide when to
-            stop; if there are fewer than 50, all are imputed once. ``drop``
-            removes such rows. None: they raise an error. So do missing contexts, but for ``drop``.
+        missing: How to treat rows with missing values (NaN): ``impute`` samples the values anew in
+            training, ``drop`` removes such rows. None: they raise an error. So do missing
+            contexts, but for ``drop``.
         objective: A name in ``objectives``, or a function like those. Score matching has the
             anchor beside it.
         loss: A loss instead of an objective: a function (density, x, generator, progress) to the
@@ -240,16 +235,17 @@ class _Trainings:
         changed = {name: value for name, value in chosen.items() if value is not None}
         return replace(plan, columns=settings.marginals, **changed)
 
+    @property
+    def likelihood(self) -> bool:
+        """True if a flow of ours is trained by likelihood."""
+        settings = self.settings
+        own = settings.flow or settings.loss
+        return not own and _name(settings.objective) in LIKELIHOOD
+
     def exact(self, plan: Recipe) -> bool:
         """Returns True if the flow will have exact probabilities of categories."""
-        settings = self.settings
-        own = settings.flow or settings.base or settings.loss or callable(settings.architecture)
-        return not own and plan.exact_categories and _name(settings.objective) in LIKELIHOOD
-
-    def pixels(self, plan: Recipe) -> bool:
-        """Returns True if the flow will have exact probabilities of integers."""
-        likelihood = not self.settings.loss and _name(self.settings.objective) in LIKELIHOOD
-        return plan.exact_pixels and not self.settings.flow and likelihood
+        own = self.settings.base or callable(self.settings.architecture)
+        return self.likelihood and plan.exact_categories and not own
 
     @property
     def leaves_pixels_alone(self) -> bool:
@@ -269,7 +265,7 @@ class _Trainings:
             return flow
         transforms = preprocessing.fit(
             rows, normalize=plan.normalize, shrinkage=plan.shrinkage, grids=plan.columns,
-            tails=plan.columns, exact=self.exact(plan), pixels=self.pixels(plan),
+            tails=plan.columns, exact=self.exact(plan), pixels=plan.exact_pixels and self.likelihood,
             bounds=self.bounds,
             gaussianize=plan.gaussianize,
             names=self.columns.features if self.columns else None,

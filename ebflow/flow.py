@@ -129,12 +129,7 @@ class Flow(nn.Module, LogDensity):
     def log_prob(
         self, x: ArrayLike, *, context: ArrayLike = None, generator: Generator | None = None
     ) -> Tensor:
-        """Returns the log-density of raw data in nats, with shape (*batch,).
-
-        The columns of a frame are selected by name, those of the context too unless ``context``
-        is set; columns of an array are used in order. It is exact for real columns and exact
-        levels, and else an estimate or a bound: see ``FlowDistribution.log_prob``.
-        """
+        """Returns the log-density of raw data in nats, (*batch,), as ``FlowDistribution`` does."""
         return self(self.context_of(x, context)).log_prob(x, generator=generator)
 
     def log_prob_and_error(
@@ -167,12 +162,10 @@ class Flow(nn.Module, LogDensity):
     def sample(
         self, shape: Shape = (), *, context: ArrayLike = None, generator: Generator | None = None
     ) -> ArrayLike:
-        """Returns exact samples; ``shape`` is an int or a tuple.
+        """Returns exact samples, without missing values; ``shape`` is an int or a tuple.
 
-        A flow that was fitted to a frame returns a frame of the same library, with the same names
-        and types. One that was fitted to an array (N, K) returns an array of its type with shape
-        (*shape, *batch, K). Other flows return a tensor with shape (*shape, *batch, *event).
-        Samples never have missing values.
+        A flow of a frame returns a frame of the same library, names and types, one of an array an
+        array (*shape, *batch, K), others a tensor (*shape, *batch, *event).
         """
         return self(context).sample(shape, generator=generator)
 

@@ -10,18 +10,8 @@ neither reduced nor divided by the dimension D. With :math:`s = \nabla_x \log p_
 which does not depend on the normalizer. Costs are GEMMs of 2 B D² FLOP for a step (forward and
 backward) of a dense flow with L layers; tests compare them with PyTorch's counts.
 
-*The trace.* Let f be log p, and u a random direction with :math:`E[u u^\top] = I`. Then
-:math:`u^\top H u` has the mean :math:`\operatorname{tr} H`. With one direction each of
-``ESTIMATORS``, which need no second derivative, has it up to :math:`O(\sigma^2)`:
-
-==============  =======================================  ============
-``taylor``      2 [f(x + σu) − f(x)] / σ²                V + 4‖s‖²/σ²
-``taylor_cv``   2 [f(x + σu) − f(x) − σ s·u] / σ²        V
-==============  =======================================  ============
-
-The last column is the variance to leading order in σ. V is the variance of :math:`u^\top H u`. The
-page "Objectives" has the biases and the rounding errors. Lower precisions than float32 raise an
-error.
+``ESTIMATORS`` have tr H from differences of energies, without second derivatives. Lower precisions
+than float32 raise an error: see "Objectives" on the site.
 
 Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Interpretability
 (Srinivas, Fleuret, 2021), arXiv:2006.09128, for ``taylor``.

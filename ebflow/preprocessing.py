@@ -12,17 +12,9 @@ weighs every direction alike. With the mean m of the training rows, standard dev
 * ``auto``: ``cholesky`` if features nearly depend on others (R has an eigenvalue below
   ``DEPENDENT``), else ``standardize``.
 
-ρ is fixed, or the one of ``SHRINKAGES`` whose Gaussian, fitted to four fifths of the rows, has the
-largest likelihood on the last fifth. That takes one eigendecomposition, as all ρ share the
-eigenvectors of R. A ρ that leaves an eigenvalue too small for the dtype of the flow is omitted.
-
-Integers of ``levels`` values are dequantized and mapped to the real line by logit(x) / ``scale``,
-at a distance of ``margin`` from 0 and 1. The logit continues as its tangents at the ends of their
-range, so that data with added noise have a density. So the density has some mass outside
-[0, levels], and stays a lower bound of the integers' likelihood.
-
-The columns of tables are first treated by ``marginals``. After whitening, ``gaussianize`` maps
-each direction with heavy tails to a normal one.
+ρ is fixed, or the one of ``SHRINKAGES`` that is best on held-out rows. Integers of ``levels``
+values are dequantized, and mapped to the real line by logit(x) / ``scale``. The columns of tables
+are first treated by ``marginals``.
 """
 
 import copy

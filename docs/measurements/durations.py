@@ -35,19 +35,19 @@ JOBS = (
     Job("search", "tune density --data.source wine --trials 3 --top 2 --seeds 3 "
         "--train.max-seconds 1"),
     Job("larger run", "run density --data.source {pen} --name pen"),
-    Job("score", "score pen {pen} --output scores.parquet"),
-    Job("sample", "sample pen -n 10000 --output samples.parquet"),
+    Job("score", "score runs/density/pen {pen} --output scores.parquet"),
+    Job("sample", "sample runs/density/pen -n 10000 --output samples.parquet"),
 )  # fmt: skip
 
 
 def measure(job: Job, pen: Path, folder: Path) -> float:
-    """Returns the seconds of a command that starts in a folder with a store.
+    """Returns the seconds of a command in a folder, which gets its store.
 
     Raises:
         CalledProcessError: If the command fails.
     """
     words = [EBFLOW, *shlex.split(job.command.format(pen=shlex.quote(str(pen))))]
-    environment = {**os.environ, "EBFLOW_HOME": str(folder / "store")}
+    environment = {name: value for name, value in os.environ.items() if name != "EBFLOW_HOME"}
     started = time.monotonic()
     subprocess.run(words, cwd=folder, env=environment, check=True, capture_output=True)
     return time.monotonic() - started

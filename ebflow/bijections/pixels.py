@@ -191,9 +191,6 @@ class PixelCNN(Contextual):
         self.head = nn.Parameter(waves(levels, rank) * rank**-0.5)
         self.bias = nn.Parameter(start([levels], counts and [counts])[0])
 
-    def extra_repr(self) -> str:
-        return f"shape={self.shape}, levels={self.levels}, context={self.context}"
-
     def log_probs(self, y: Tensor) -> Tensor:
         """Returns log p of all levels given the elements before, with shape (B, C H W, K)."""
         h = self.network(self._features(self._codes(y)), self.contexts(y)).movedim(2, -1)

@@ -182,9 +182,6 @@ class Affine(ConstantJacobian):
         hold = nn.Parameter if trainable else nn.Buffer
         self.shift, self.log_scale = hold(shift.clone()), hold(scale.log())
 
-    def extra_repr(self) -> str:
-        return f"event_shape={self.event_shape}"
-
     @property
     def pixelwise(self) -> bool:
         return self.shift.numel() == self.log_scale.numel() == 1
