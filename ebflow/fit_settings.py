@@ -33,6 +33,7 @@ RULES: dict[str, Rule] = {
     "steps": COUNT,
     "batch_size": COUNT,
     "validate_every": COUNT,
+    "patience": COUNT,
     "max_seconds": POSITIVE,
     "lr": POSITIVE,
     "weight_decay": (ValueError, lambda decay: decay >= 0, "0 or more"),
@@ -61,8 +62,10 @@ class Settings(SimpleNamespace):
             self._check(name, *RULES[name])
         check_device(self.device)
         if self.flow is not None:
-            if self.options or self.base is not None:
-                raise ValueError("options, base: found with a flow, expected neither")
+            own = ("normalize", "shrinkage", "bounds") if self.flow.n_preprocessing else ()
+            for name in ("options", "base", "architecture", *own):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: found with a flow, expected None: it has its own")
             self.dtype = self.flow.dtype
 
     def _check(

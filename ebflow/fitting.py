@@ -265,9 +265,9 @@ class _Trainings:
             return flow
         transforms = preprocessing.fit(
             rows, normalize=plan.normalize, shrinkage=plan.shrinkage, grids=plan.columns,
-            tails=plan.columns, exact=self.exact(plan), pixels=plan.exact_pixels and self.likelihood,
-            bounds=self.bounds,
-            gaussianize=plan.gaussianize,
+            tails=plan.columns, exact=self.exact(plan),
+            pixels=plan.exact_pixels and self.likelihood,
+            bounds=self.bounds, gaussianize=plan.gaussianize,
             names=self.columns.features if self.columns else None,
             seed=settings.seed, dtype=settings.dtype,
         )  # fmt: skip

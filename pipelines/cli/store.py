@@ -47,14 +47,13 @@ def prune(days: float, dry_run: bool = False) -> None:
         _show(found, "would be deleted from" if dry_run else "to delete from")
         for log in old:
             terminal().print(f"{log}, {decimal(log.lstat().st_size)}", soft_wrap=True)
-        for path in [] if dry_run else old:
-            path.unlink()
-        for entry in [] if dry_run else found:
+        unused = {str(log): log.unlink for log in old}
+        unused |= {f"{entry.stage}/{entry.key}": entry.delete for entry in found}
+        for name, delete in {} if dry_run else unused.items():
             try:
-                entry.delete()
+                delete()
             except OSError as error:  # a stage is at work on it, or it is another user's
-                line = f"{entry.stage}/{entry.key} stays: {error.strerror}"
-                terminal().print(line, soft_wrap=True)
+                terminal().print(f"{name} stays: {error.strerror}", soft_wrap=True)
 
 
 def _show(found: Sequence[Entry], where: str) -> None:

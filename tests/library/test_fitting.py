@@ -162,6 +162,16 @@ def test_a_new_level_is_refused(part):
         ebflow.fit(new if part == "x" else known, **{**FEW, **settings})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("normalize", "whiten"), ("bounds", {0: (0, 1)}), ("architecture", "dense")],
+)
+def test_settings_that_a_fitted_flow_already_has_are_refused(name, value):
+    flow = ebflow.fit(rows(), **SMALL)
+    with pytest.raises(ValueError, match=f"{name}: found with a flow"):
+        ebflow.fit(rows(), flow=flow, **{**FEW, name: value})
+
+
 def test_base_and_dtype():
     flow = ebflow.fit(rows(), base=wide(), dtype=torch.float64, **SMALL)
     assert flow.log_prob(rows()).dtype == torch.float64

@@ -63,6 +63,14 @@ def test_prune_deletes_what_is_not_used_and_the_same_command_recomputes_it(used,
     assert ran(engine, graph(3)) == set() and ran(engine, graph(4)) == {"write", "double"}
 
 
+def test_a_log_that_cannot_be_deleted_stays(used, ebflow, home):
+    place = home / "logs" / "other.log"
+    place.mkdir(parents=True)
+    os.utime(place, (0, 0))
+    result = ebflow("store", "prune", "--days", "0")
+    assert result.code == 0 and f"{place} stays: " in result.text and place.is_dir()
+
+
 def test_prune_follows_no_link_and_leaves_what_a_stage_holds(used, ebflow, home):
     outside, link = used / "outside", home / "work" / "write" / ("0" * 20)
     outside.mkdir()
