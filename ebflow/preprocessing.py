@@ -182,12 +182,12 @@ def fit(
     few, whitens = split.width < MANY_COLUMNS, arguments["normalize"] not in NORMALIZE[:2]
     if not tails or rows is None or (few and not (whitens and _depends(rows[:, ~as_is]))):
         return chain
+    if few and normalize == "standardize":  # tails have hidden the dependence
+        return fit(**{**arguments, "normalize": "cholesky"})
     try:
         plain = fit(**{**arguments, "tails": False})
     except BadInput:  # outliers whose tails have to be fitted
         return chain
-    if few and normalize == "standardize":
-        chain = fit(**{**arguments, "normalize": "cholesky"})
     some = split.some(marginals.enough(split.width), seed).x
     return max(chain, plain, key=lambda one: float(density(one).log_prob(some).mean()))
 

@@ -38,6 +38,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "wide": dict(architecture="dense", options={"depth": 2}, base="mixture"),
     "images": dict(architecture="convolutional", batch_size=100),
     "pixels": dict(architecture="pixelcnn", batch_size=16),
+    "colour": dict(architecture="glow", options={"depth": 6, "hidden": 64}, batch_size=32),
     "large": dict(architecture="dense", options={"depth": 1}, gaussianize=True, lr=1.5e-3,
                   warmup=0.02, batch_size=100),
 }  # fmt: skip
@@ -122,6 +123,8 @@ def recipe(
         name, settings = architecture, _of_architecture(architecture, size)
     if settings["architecture"] == "autoregressive":
         settings |= _autoregressive(size, rows)
+    if settings["architecture"] == "glow":
+        settings["options"] = {"levels": _levels(shape), **settings.get("options", {})}
     if settings["architecture"] == "pixelcnn" and rows < FEW_ROWS:
         settings["weight_decay"] = 0.5
     free = not (chosen or categories or context)
@@ -173,7 +176,7 @@ def _name(
     """Returns the name of the recipe for data."""
     size, likelihood = math.prod(shape), objective in LIKELIHOOD
     if pixels and likelihood and len(shape) in (2, 3) and size <= MOST_PIXELS:
-        return "pixels"
+        return "colour" if shape[0] > 1 and len(shape) == 3 and _levels(shape) else "pixels"
     if len(shape) > 1 or levels is not None:
         small = "images" if len(shape) in (2, 3) else "dense"
         return small if size <= MOST_VALUES else "large"
@@ -182,10 +185,17 @@ def _name(
     return "tabular" if likelihood else "dense"
 
 
+def _levels(shape: Sequence[int]) -> int:
+    """Returns the number of levels of Glow: how often sides can be halved, at most 3 times."""
+    return next((n for n in (3, 2, 1) if not any(side % 2**n for side in shape[-2:])), 0)
+
+
 def _of_architecture(architecture: str, size: int) -> dict[str, Any]:
     """Returns the settings of an architecture, for rows of so many values."""
     if architecture == "convolutional":
         return {"architecture": architecture, "normalize": "standardize", "lr": 1e-2}
+    if architecture == "glow":
+        return {"architecture": architecture, "normalize": "standardize", "lr": 4e-3}
     if architecture == "pixelcnn":
         return {"architecture": architecture, "normalize": "none", "lr": 1.5e-2}
     lr = 2e-3 if size <= 256 else 1.5e-3 if size <= 1024 else 5e-4

@@ -28,6 +28,7 @@ MANY = 100_000  # Rows assumed by a recipe that is chosen by name: enough for th
 LIBRARY: dict[str, tuple[tuple[int, ...], int | None]] = {
     "images": ((1, 28, 28), 256),
     "pixels": ((1, 28, 28), 256),
+    "colour": ((3, 32, 32), 256),
     "large": ((3, 32, 32), 256),
     "tabular": ((8,), None),
     "wide": ((100,), None),

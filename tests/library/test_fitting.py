@@ -172,6 +172,16 @@ def test_settings_that_a_fitted_flow_already_has_are_refused(name, value):
         ebflow.fit(rows(), flow=flow, **{**FEW, name: value})
 
 
+@pytest.mark.parametrize(
+    ("shape", "architecture"),
+    [((3, 4, 4), "glow"), ((3, 5, 4), "pixelcnn"), ((1, 4, 4), "pixelcnn")],
+)
+def test_colour_images_of_even_sides_get_glow(shape, architecture):
+    x = torch.randint(256, (60, *shape), generator=seeded(0)).to(torch.uint8)
+    flow = ebflow.fit(x, steps=2, progress=False)
+    assert flow.report.architecture == architecture and flow.sample((2,)).shape == (2, *shape)
+
+
 def test_base_and_dtype():
     flow = ebflow.fit(rows(), base=wide(), dtype=torch.float64, **SMALL)
     assert flow.log_prob(rows()).dtype == torch.float64

@@ -119,6 +119,7 @@ def test_the_recipe_follows_the_source(tabular_file, image_file):
     )
     assert recipes.for_source(DataConfig(source=str(image_file)))[0].name == image_file.stem
     assert recipes.for_source(DataConfig(source=str(image_file)))[1] == "pixels"
+    assert recipes.for_source(DataConfig(source="natural-patches"))[1] == "colour"
 
 
 def test_sizes_of_a_recipes_splits_are_of_its_own_source_alone(tmp_path):
