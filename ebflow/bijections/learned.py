@@ -2,15 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .activations import Elementwise, root
 from .base import at_least_float32
-
-Gradients = tuple[Tensor | None, ...]
 
 
 class MonotoneSpline(Elementwise):
@@ -54,7 +51,11 @@ class MonotoneSpline(Elementwise):
             place = (x / self.width + (self.cells / 2 + 1)).clamp(0, self.cells + 1)
             cell = place.long().clamp(0, self.cells + 1)  # NaN stays in x
             edge = self._edge(cell, x)
-        return _Cubic.apply(order, x, edge, (cell + self.first).flatten(), self._cubics())
+        index = (cell + self.first).flatten()
+        p = [row.index_select(0, index).view(x.shape) for row in self._cubics()]
+        made = (_polynomial, _slope, _bend, lambda p, x: 6 * p[3])
+        x = x - edge
+        return tuple(function(p, x) for function in made[: order + 1])
 
     def value(self, at: tuple[Tensor, ...]) -> Tensor:
         return at[0]
@@ -119,47 +120,3 @@ def _slope(p: Sequence[Tensor], x: Tensor) -> Tensor:
 
 def _bend(p: Sequence[Tensor], x: Tensor) -> Tensor:
     return 2 * torch.addcmul(p[2], p[3], x, value=3)
-
-
-class _Cubic(torch.autograd.Function):
-    """A cubic of every element and its first derivatives, by a table of coefficients."""
-
-    # Their gradients by x and p are polynomials in x, so the backward pass saves only these.
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        order: int, x: Tensor, edge: Tensor, index: Tensor, table: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Returns the value and ``order`` derivatives, shaped as x."""
-        x = x - edge
-        p = [row.index_select(0, index).view(x.shape) for row in table]
-        made = (_polynomial, _slope, _bend, lambda p, x: 6 * p[3])
-        return tuple(function(p, x) for function in made[: order + 1])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: object) -> None:  # noqa: ANN401
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[1:])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> Gradients:  # noqa: ANN401
-        """Returns the gradients by x and by the table."""
-        x, edge, index, table = ctx.saved_tensors
-        x = x - edge
-        p = [None, *(row.index_select(0, index).view(x.shape) for row in table[1:])]
-        g0, g1 = (torch.zeros_like(x) if g is None else g for g in (*grads, None)[:2])
-        down = torch.addcmul(g1 * _bend(p, x), g0, _slope(p, x))
-        scaled = g0 * x
-        first = scaled + g1
-        second, third = (first + g1) * x, torch.add(scaled, g1, alpha=3) * x
-        if len(grads) > 2 and grads[2] is not None:
-            down = torch.addcmul(down, grads[2], p[3], value=6)
-            second, third = second + 2 * grads[2], third + 6 * grads[2]
-        third = third * x
-        if len(grads) > 3 and grads[3] is not None:
-            third = third + 6 * grads[3]
-        rows = (g0, first, second, third)
-        found = [table.new_zeros(table.shape[1]).index_add(0, index, g.flatten()) for g in rows]
-        return None, down, None, None, torch.stack(found)
