@@ -194,6 +194,8 @@ def fit(
 
 def _depends(x: Tensor) -> bool:
     """Returns True if columns of rows (N, D) nearly depend on others, but for outliers."""
+    if x.shape[1] < 2:
+        return False
     low, high = x[:QUANTILES].quantile(x.new_tensor([0.01, 0.99]), dim=0)
     x = x[((low <= x) & (x <= high)).all(1)]
     x = x[:, x.std(0) > 0] if len(x) > x.shape[1] else x[:, :0]

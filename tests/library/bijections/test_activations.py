@@ -191,9 +191,9 @@ def test_gradients_of_gradients():
 
 
 def test_nothing_is_kept_of_every_step_and_element():
-    layer = MonotoneSpline((5,), cells=20)
+    layer = MonotoneSpline((5,), cells=60)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape), id):
         layer.linearize(torch.randn(100, 5, requires_grad=True))
     parameters = sum(p.numel() for p in layer.parameters())
-    assert 0 < sum(shape.numel() for shape in kept) <= 3 * 500 + 20 * parameters
+    assert 0 < sum(shape.numel() for shape in kept) <= 13 * 500 + 20 * parameters

@@ -34,7 +34,7 @@ def states(trained):
     checkpoint = pack(trained)
     parts = ("model", "ema", "optimizer")
     tensors = {f"{p}.{k}": t for p in parts for k, t in getattr(checkpoint, p).items()}
-    state = {k: v for k, v in checkpoint.state.items() if k != "clock"}
+    state = {k: v for k, v in checkpoint.state.items() if k not in ("clock", "logged_seconds")}
     return tensors, json.loads(json.dumps(state))
 
 
