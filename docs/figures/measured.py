@@ -115,7 +115,7 @@ if __name__ == "__main__":
     dots("rivals", "method", {"whitened": 2, "standardized": 3}, "test NLL in nats", "linear")
     nlls = {"dense, published settings": 1, "dense, recipe": 2, "CNN, recipe": 5}
     dots("paper", "objective", nlls, "test NLL in nats", "linear")
-    dots("time", "job", {"first run": 3}, "seconds", "log")
+    dots("time", "job", {"first run": 2}, "seconds", "log")
     places = {"weak network": 1, "network": 2, "curves": 3, "orders": 4}
     dots("known", "fit", places, "nats from the truth", "log")
     dots("library", "call", {"measured": 1, "goal": 2}, "seconds", "linear")
