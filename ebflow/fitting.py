@@ -104,7 +104,7 @@ def fit(
         sample_weight: The weight of each row: a row of weight k counts as k equal rows. None: all
             weights are 1.
         flow: A flow to train in place. If it has no preprocessing, one is fitted and put before
-            it; else it keeps its preprocessing and its columns. Parameters without
+            it; else it retains its preprocessing and its columns. Parameters without
             ``requires_grad`` stay fixed, unless all are. None: ``architecture`` creates a flow.
         architecture: A name in ``architectures``, or a function like those; None: the default of
             ``recipes``. If this is an autoregressive flow that stops early or diverges, a dense
