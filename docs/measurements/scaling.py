@@ -372,8 +372,8 @@ def draw(results: Mapping[str, Mapping[str, Result]]) -> None:
     """Draws seconds and memory against rows, and seconds against cells and trials."""
     from pipelines.reporting.style import BASELINE, FLOW, panels
 
-    figure, axes = panels(2, height=6, down=2)
-    (times, memory), (plans, searches) = axes
+    figure, axes = panels(width=5.5, height=12, down=4)
+    times, memory, plans, searches = axes
     rows = {tuple(map(int, size.split(","))): one for size, one in results["rows"].items()}
     widths = sorted({size[1] for size in rows})
     for style, width in zip(("o-", "s--", "^:"), widths, strict=False):
@@ -394,7 +394,7 @@ def draw(results: Mapping[str, Mapping[str, Result]]) -> None:
     for axis, (across, up) in labels.items():
         axis.set(xlabel=across, ylabel=up, xscale="log")
         axis.set_ylim(bottom=0)
-        axis.legend(fontsize=7)
+        axis.legend()
         axis.set_visible(any(len(line.get_xdata()) for line in axis.lines))
     figure.savefig(FIGURE)
 
