@@ -1,5 +1,6 @@
 """The terminal: text as it is, and the progress of the stages of a run."""
 
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -19,8 +20,10 @@ def terminal(**options: Any) -> Console:  # noqa: ANN401
     """Returns a console that prints text as it is.
 
     Paths, column names and errors have brackets and colons, which rich would take for markup and
-    emoji.
+    emoji. In a cell of a notebook, moving bars would become a pile of lines.
     """
+    if "JPY_PARENT_PID" in os.environ:
+        options = {"force_terminal": False, **options}
     return Console(highlight=False, markup=False, emoji=False, **options)
 
 

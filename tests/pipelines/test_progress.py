@@ -167,3 +167,10 @@ def test_a_job_whose_start_was_not_seen_has_no_time(terminal_shown):
     terminal_shown.queued("train", "a")
     terminal_shown.finished("train", "a")
     assert terminal_shown.printed_lines()[-1] == "train: done"
+
+
+def test_a_cell_of_a_notebook_gets_lines(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert terminal().is_terminal
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    assert not terminal().is_terminal
