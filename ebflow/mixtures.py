@@ -182,8 +182,7 @@ def _check(x: Tensor, validation: Tensor, components: Sequence[int]) -> None:
     for name, rows in (("x", x), ("validation", validation)):
         if not bool(rows.isfinite().all()):
             raise ValueError(f"{name}: found a value that is not finite, expected finite numbers")
-    if sorted(set(components)) != list(components) or not 1 <= min(components, default=0) <= len(
-        x
-    ):
+    least = min(components, default=0)
+    if sorted(set(components)) != list(components) or not 1 <= least <= len(x):
         raise ValueError(f"components: found {components}, expected ascending counts from 1 on, "
                          f"the first one at most the {len(x)} rows")  # fmt: skip
