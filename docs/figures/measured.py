@@ -19,7 +19,8 @@ def table(page: str, heading: str) -> list[list[str]]:
 
 def numbers(cell: str) -> list[float]:
     """Returns the numbers in a cell, such as a mean and half of its interval."""
-    return [float(text) for text in re.findall(r"\d+(?:\.\d+)?", cell.replace(",", ""))]
+    plain = cell.replace(",", "").replace("−", "-")
+    return [float(text) for text in re.findall(r"-?\d+(?:\.\d+)?", plain)]
 
 
 def short(cell: str) -> str:
@@ -119,6 +120,8 @@ if __name__ == "__main__":
     places = {"weak network": 1, "network": 2, "curves": 3, "orders": 4}
     dots("known", "fit", places, "nats from the truth", "log")
     dots("library", "call", {"measured": 1, "goal": 2}, "seconds", "linear")
+    cosines = {"A1": 2, "A3": 4}
+    dots("gradient-alignment", "model", cosines, "mean cosine", "linear")
     decided()
     intervals("phases", "activation", 2, "nats below the Gaussian")
     imputers = ("miceforest", "MissForest", "BayesianRidge", "mixture", "Gaussian")

@@ -273,14 +273,14 @@ def figure(networks: pd.DataFrame) -> Figure:
     shown, (low, middle, high) = mapped(networks), MASSES
     shown["mass"] = np.log10(shown["end"]).clip(low, high)
     norm = TwoSlopeNorm(middle, low, high)
-    figure, axes = panels(len(ACTIVATIONS), 11, 3.2, sharey=True)
+    figure, axes = panels(1, 5.5, 6, down=len(ACTIVATIONS), sharex=True)
     for activation, axis in zip(ACTIVATIONS, axes, strict=True):
         part = shown[shown["activation"] == activation]
         shade = _squares(axis, part.groupby(["start", "objective", "rate"], sort=False), norm)
         axis.set_title(activation)
+        axis.invert_yaxis()
     label = "squared latent mean an element, log₁₀"
-    figure.colorbar(shade, ax=axes, label=label, shrink=0.8, pad=0.01)
-    axes[0].invert_yaxis()
+    figure.colorbar(shade, ax=axes, label=label, location="bottom", shrink=0.8, pad=0.01)
     return figure
 
 

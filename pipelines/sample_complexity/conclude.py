@@ -179,13 +179,15 @@ def _scaled(rows: pd.DataFrame, column: str) -> np.ndarray:
 
 def _dose(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
     etas, sizes = config.distribution.etas, config.distribution.sizes
-    figure, axes = panels(max(1, len(etas)), 12.6, 3.4, squeeze=False, sharey=True)
+    down = max(1, len(etas))
+    figure, axes = panels(1, 5.5, 2.4 * down, down=down, squeeze=False, sharex=True, sharey=True)
     plain, sigmas = learned(rows, 0.0), ladder(WIDEST, LEAST, config.distribution.levels)
-    for axis, eta in zip(axes[0], etas, strict=False):
+    for axis, eta in zip(axes[:, 0], etas, strict=False):
         for m, color in zip(sizes, SHADES, strict=False):
             mean = rise(plain, learned(rows, eta), m).mean(0)
             axis.plot(sigmas, mean, color=color, marker=".", label=f"m = {m:,}")
-        axis.set(xscale="log", xlabel="σ", ylabel="rise, as a logarithm", title=f"η = {eta:g}")
+        axis.set(xscale="log", ylabel="rise, as a logarithm", title=f"η = {eta:g}")
         axis.axhline(0, color="black", lw=0.5)
     axes[0, 0].legend(fontsize=7)
+    axes[-1, 0].set_xlabel("σ")
     return figure
