@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import torch
 from torch import Tensor
@@ -107,6 +108,7 @@ def load(
     folder = Path(folder).expanduser()
     if not (folder / "state.json").exists() and (folder / "checkpoint").is_dir():
         folder = folder / "checkpoint"
+    folder = _complete(folder)
     state = _state(folder / "state.json")
     part = "ema" if "ema" in state["sha256"] else "model"
     tensors = getattr(read(folder, only=(part,)), part)
@@ -176,9 +178,7 @@ def read(folder: str | Path, *, only: tuple[str, ...] = PARTS) -> Checkpoint:
         BadInput: if a file is missing or corrupt, with its name.
         OSError: if a file may not be read.
     """
-    folder = Path(folder)
-    if not folder.exists() and previous(folder).exists():
-        folder = previous(folder)
+    folder = _complete(folder)
     state = _state(folder / "state.json")
     parts = {name: _tensors(folder, name, state) for name in only if name in state["sha256"]}
     return Checkpoint(**{"model": {}, **parts}, state=state)
@@ -190,16 +190,23 @@ def check(folder: str | Path) -> dict[str, Any]:
     Raises:
         BadInput: if a file is missing or corrupt, with its name.
     """
-    state = _state(Path(folder) / "state.json")
+    folder = _complete(folder)
+    state = _state(folder / "state.json")
     for name, expected in state["sha256"].items():
         if name != "state":
-            _check_sum(Path(folder) / f"{name}.safetensors", expected)
+            _check_sum(folder / f"{name}.safetensors", expected)
     return state
+
+
+def _complete(folder: str | Path) -> Path:
+    """Returns the folder, or the previous one if a crash came between two renames."""
+    folder = Path(folder)
+    return previous(folder) if not folder.exists() and previous(folder).exists() else folder
 
 
 def seal(state: dict[str, Any]) -> dict[str, Any]:
     """Returns a state with the SHA-256 of its own canonical JSON."""
-    plain = json.loads(json.dumps(state))
+    plain = json.loads(json.dumps(state, default=np.generic.item))
     plain["sha256"].pop("state", None)
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     plain["sha256"]["state"] = hashlib.sha256(text.encode()).hexdigest()

@@ -174,7 +174,7 @@ class FlowDistribution(Distribution, LogDensity):
         from .proposals import has_missing, marginals
 
         rows, batch = self._flattened(self.flow.as_events(value), self.event_shape)
-        density = self._for_batch(batch)
+        density = self if self.context is None else self.expand(batch)
         contexts, chosen = density._context_rows, rows.isnan().flatten(1).any(1)
         if not has_missing(self.flow, rows):
             log_p = density.log_prob(value, generator=generator)
@@ -216,6 +216,9 @@ class FlowDistribution(Distribution, LogDensity):
         """Returns the raw data x with latent ``u``; dequantized columns are rounded again."""
         if not isinstance(u, Tensor):
             u = torch.as_tensor(u).to(self.flow.device, self.flow.dtype)
+        if u.shape[max(0, u.ndim - len(self.flow.latent_shape)) :] != self.flow.latent_shape:
+            expected = ", ".join(map(str, self.flow.latent_shape))
+            raise ValueError(f"u: found shape {tuple(u.shape)}, expected (*, {expected})")
         rows, batch = self._flattened(u, self.flow.latent_shape)
         x = self._for_batch(batch).map(FlowDistribution._inverse, rows)
         return torch.cat(x).reshape(*batch, *self.event_shape)

@@ -23,6 +23,7 @@ from .flow import Flow
 from .randomness import ContentGenerator, Generator
 from .randomness import generator as derive
 from .tables import ArrayLike
+from .tables.adapter import differing
 from .tables.rows import Rows
 
 
@@ -101,7 +102,10 @@ def log_probs(
     Raises:
         NonFinite: by ``Likelihood.of``, if a log-density is infinite or NaN.
     """
-    split = split if hasattr(split, "batches") else _rows(flow, split, context)
+    impossible = torch.tensor(False)
+    if not hasattr(split, "batches"):
+        impossible = differing(split, flow.columns)
+        split = _rows(flow, split, context)
     with products("highest"), _evaluating(flow), fixed_weights(flow):
         log_z, log_p = flow.log_normalizer().double(), []
         hashed = [ContentGenerator(seed, k) for k in range(samples)]
@@ -109,7 +113,7 @@ def log_probs(
             batches = (batch.to(flow.device) for batch in split.batches(batch_size))
             energies = (flow.energy(x, context=c, generator=noise) for x, c in batches)
             log_p.append(-torch.cat([energy.double() for energy in energies]) - log_z)
-        return torch.stack(log_p).mean(0)
+        return torch.stack(log_p).mean(0).masked_fill(impossible.to(flow.device), -math.inf)
 
 
 def _rows(flow: Flow, x: ArrayLike, context: ArrayLike | None) -> Rows:

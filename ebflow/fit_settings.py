@@ -41,7 +41,11 @@ RULES: dict[str, Rule] = {
     "objective": _a_name_in(objectives.OBJECTIVES),
     "architecture": _a_name_in(ARCHITECTURES),
     "seed": (TypeError, lambda n: isinstance(n, numbers.Integral), "a whole number"),
-    "dtype": (TypeError, lambda t: isinstance(t, torch.dtype), "a torch.dtype, as torch.float64"),
+    "dtype": (
+        TypeError,
+        lambda t: isinstance(t, torch.dtype) and t.is_floating_point,
+        "a torch.dtype of real numbers, as torch.float64",
+    ),
     "callback": (TypeError, callable, "a function of an event"),
 }
 

@@ -205,7 +205,7 @@ class _Trainings:
         plan, flow = self.plan(name), (flow or self.flow(name)).to(self.device).train()
         if not any(p.requires_grad for p in flow.parameters()):
             flow.requires_grad_()  # those of a loaded flow are fixed
-        flow.columns = self.columns or flow.columns
+        flow.columns = flow.columns if self.columns is None else self.columns
         trainer = self.trainer(flow, plan, steps_done)
         self.run.train(trainer, plan, rival)
         return trainer

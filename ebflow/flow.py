@@ -133,10 +133,10 @@ class Flow(nn.Module, LogDensity):
         return self(self.context_of(x, context)).log_prob(x, generator=generator)
 
     def log_prob_and_error(
-        self, x: ArrayLike, *, context: ArrayLike = None
+        self, x: ArrayLike, *, context: ArrayLike = None, generator: Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Returns log p of the observed values of rows, and standard errors, (*batch,) each."""
-        return self(self.context_of(x, context)).log_prob_and_error(x)
+        return self(self.context_of(x, context)).log_prob_and_error(x, generator=generator)
 
     def relative_energy(self, x: Tensor) -> Tensor:
         """Returns E(x) whose backward gives relative gradients, log-determinants included."""

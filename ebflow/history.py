@@ -56,7 +56,8 @@ class History(list[dict[str, Any]]):
         for name, label in (("train/nll", "training NLL"), ("val/nll", "validation NLL")):
             points = [(event["step"], event[name]) for event in self
                       if name in event and event.get("architecture") == last]  # fmt: skip
-            axes.plot(*zip(*points, strict=True), label=label, marker=".")
+            if points:  # an interruption may come before the first validation
+                axes.plot(*zip(*points, strict=True), label=label, marker=".")
         axes.set(xlabel="step", ylabel="nats")
         axes.legend()
         return axes

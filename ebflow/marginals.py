@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import torch
@@ -57,21 +56,6 @@ class Marginals:
     #: The rows of each level of columns whose cells are left as the codes of levels; other columns
     #: have none
     counts: list[list[int]]
-
-    def summary(self, names: Sequence[str]) -> dict[str, Any]:
-        """Returns the treatment of the columns by their names, JSON-able."""
-        exact = {name for name, count in zip(names, self.counts, strict=True) if count}
-        pairs = [pair for pair in zip(names, self.columns, strict=True) if pair[0] not in exact]
-        ends = {k: [None if math.isinf(end) else end for end in pair]
-                for k, pair in self.bounds.items()}  # fmt: skip
-        return {
-            "exact": [name for name in names if name in exact],
-            "grids": {name: c.step for name, c in pairs if c.step},
-            "levels": {name: c.levels for name, c in pairs if c.levels},
-            "atoms": {name: c.atoms for name, c in pairs if c.atoms},
-            "bounds": {names[k]: pair for k, pair in ends.items()},
-            "tails": [names[k] for k in self.tails],
-        }
 
 
 def fit(

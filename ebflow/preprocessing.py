@@ -143,29 +143,59 @@ def fit(
         BadInput: if a feature is constant, or ``dtype`` cannot resolve most of its values beside
             outliers.
     """
-    arguments = dict(locals())
+    options = dict(locals())
     _check_normalize(normalize)
-    if pixels and split.levels:
+    if options.pop("pixels") and split.levels:
         spec = {"width": split.width, "levels": split.levels, "normalize": "none"}
         return Preprocessing([Dequantize(split.levels)], spec | {"pixels": _counts(split, seed)})
-    columns = rows = rho = None
-    if split.levels is None:
-        most = marginals.DETECTION * marginals.enough(split.width)
-        rows = split.some(most, seed).x.double().cpu()
-        columns = _columns(split, rows, normalize, grids=grids, tails=tails, exact=exact,
-                           bounds=bounds, names=names, seed=seed)  # fmt: skip
+    if split.levels is not None:
+        return _fitted(rows=None, **options)
+    rows = split.some(marginals.DETECTION * marginals.enough(split.width), seed).x.double().cpu()
+    chain = _fitted(rows=rows, **options)
+    if not tails:
+        return chain
+    if split.width < MANY_COLUMNS:
+        if normalize in NORMALIZE[:2] or not _depends(rows[:, ~_as_is(chain.spec)]):
+            return chain
+        if chain.spec["normalize"] == "standardize":  # tails have hidden the dependence
+            options["normalize"] = "cholesky"
+            chain = _fitted(rows=rows, **options)
+    try:
+        plain = _fitted(rows=rows, **{**options, "tails": False})
+    except BadInput:  # outliers whose tails have to be fitted
+        return chain
+    some = split.some(marginals.enough(split.width), seed).x
+    return max(chain, plain, key=lambda one: float(density(one).log_prob(some).mean()))
+
+
+def _fitted(
+    split: Split,
+    rows: Tensor | None,
+    *,
+    normalize: str,
+    margin: float | None,
+    scale: float,
+    shrinkage: float | None,
+    seed: int,
+    exact: bool,
+    gaussianize: bool,
+    names: Sequence[str] | None,
+    dtype: torch.dtype,
+    **treatment: object,
+) -> Preprocessing:
+    """Returns the preprocessing with one treatment of columns, of reals if there are ``rows``."""
+    columns = None
+    if rows is not None:
+        treatment |= {"exact": exact, "names": names, "seed": seed}
+        columns = _columns(split, rows, normalize, **treatment)
     spec = {"width": split.width, "levels": split.levels, "margin": margin, "scale": scale,
-            "columns": columns.spec if columns else {}}  # fmt: skip
-    counts = columns.counts if columns and exact else []
-    as_is = torch.tensor([bool(count) for count in counts] or [False] * split.width)
+            "columns": columns.spec if columns else {},
+            "counts": columns.counts if columns and exact else []}  # fmt: skip
     layers = columns.layers[:] if columns else _elementwise(spec)
+    rho = None
     if normalize != "none":
-        most, full = max(MOMENTS, 1000 * split.width), normalize != "standardize"
-        few = 2 * most * split.row_bytes <= BUDGET
-        some = sampled(split, most, seed, "moments") if few else split
-        kept, held = _moments(some, layers, seed, as_is, full=full)
-        if some is not split and not ((kept + held).variance > 0).all():  # it varies elsewhere
-            kept, held = _moments(split, layers, seed, as_is, full=full)
+        full = normalize != "standardize"
+        kept, held = _some_moments(split, layers, seed, _as_is(spec), full=full)
         whole = kept + held
         _check_varied(whole.variance > 0, names)
         if rows is not None:
@@ -177,19 +207,13 @@ def fit(
             rho = _chosen(kept, held, dtype) if shrinkage is None else shrinkage
         layers += _normalizer(whole, normalize, rho, dtype)
     last = _gaussianized(split, layers, seed) if gaussianize else []
-    spec |= {"normalize": normalize, "gaussianized": bool(last), "counts": counts}
-    chain = Preprocessing([*layers, *last], spec, columns, rho)
-    few, whitens = split.width < MANY_COLUMNS, arguments["normalize"] not in NORMALIZE[:2]
-    if not tails or rows is None or (few and not (whitens and _depends(rows[:, ~as_is]))):
-        return chain
-    if few and normalize == "standardize":  # tails have hidden the dependence
-        return fit(**{**arguments, "normalize": "cholesky"})
-    try:
-        plain = fit(**{**arguments, "tails": False})
-    except BadInput:  # outliers whose tails have to be fitted
-        return chain
-    some = split.some(marginals.enough(split.width), seed).x
-    return max(chain, plain, key=lambda one: float(density(one).log_prob(some).mean()))
+    spec |= {"normalize": normalize, "gaussianized": bool(last)}
+    return Preprocessing([*layers, *last], spec, columns, rho)
+
+
+def _as_is(spec: Mapping[str, Any]) -> Tensor:
+    """Returns True for each column that is not normalized: exact categories."""
+    return torch.tensor([bool(count) for count in spec["counts"]] or [False] * spec["width"])
 
 
 def _depends(x: Tensor) -> bool:
@@ -427,6 +451,19 @@ class _Moments(NamedTuple):
     def correlations(self, variance: Tensor) -> Tensor:
         """Returns the covariance in units in which ``variance`` is 1."""
         return self.squares / self.count * torch.outer(variance, variance).rsqrt()
+
+
+def _some_moments(
+    split: Split, layers: Sequence[Bijection], seed: int, as_is: Tensor, *, full: bool
+) -> tuple[_Moments, _Moments]:
+    """Returns the moments of random rows, or of all rows if some column is constant in these."""
+    most = max(MOMENTS, 1000 * split.width)
+    few = 2 * most * split.row_bytes <= BUDGET
+    some = sampled(split, most, seed, "moments") if few else split
+    kept, held = _moments(some, layers, seed, as_is, full=full)
+    if some is split or ((kept + held).variance > 0).all():
+        return kept, held
+    return _moments(split, layers, seed, as_is, full=full)
 
 
 def _moments(

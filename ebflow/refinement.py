@@ -70,7 +70,7 @@ class Refined:
 
         Cost: about exp(``largest``) / Z samples of the flow for each row.
         """
-        parts, found = [], 0
+        parts, found = [self.flow().sample_tensor(0)], 0
         while found < count:
             candidates = self.flow().sample_tensor(PART, generator=generator)
             parts.append(self.accepted(candidates, generator))
@@ -134,4 +134,5 @@ def refine(flow: Flow, x: ArrayLike, *, seed: int = 0) -> Refined:
 
 
 def _logits(trees: HistGradientBoostingClassifier, x: Tensor) -> Tensor:
-    return torch.from_numpy(trees.decision_function(x.double().cpu().numpy()))
+    some = x.double().cpu().numpy()
+    return torch.from_numpy(trees.decision_function(some) if len(some) else some.sum(1))

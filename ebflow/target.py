@@ -57,6 +57,7 @@ def rows_and_contexts(
         raise ValueError(f"flow: found events {flow.event_shape}, expected the rows of a table")
     context, rows = flow.as_context(flow.context_of(x, context)), flow.as_events(x)
     rows = rows.reshape(-1, rows.shape[-1])
+    context = context[None] if context is not None and context.ndim == 1 else context
     names = flow.columns.features if flow.columns else None
     refuse(rows, rows.isinf(), "x", names, "a finite number")
     if flow.context and (

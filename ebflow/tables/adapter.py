@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .frames import ArrayLike, columns_of, is_frame, is_positional
+from .frames import ArrayLike, as_array, columns_of, is_frame, is_positional
 from .rows import refuse
 from .schema import Columns
 
@@ -23,6 +23,8 @@ def as_tensor(x: ArrayLike, what: str) -> Tensor:
         array = np.asarray(x)
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{what}: found values of type {array.dtype}, expected numbers")
+        if array.dtype.kind == "u" and array.itemsize > 1:  # PyTorch has few functions of these
+            array = np.minimum(array, np.uint64(2**53 + 1)).astype(np.int64)
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
         x = torch.from_numpy(native.copy() if native.dtype != np.bool_ else native.astype(float))
     if x.is_complex():
@@ -99,13 +101,13 @@ def _as_frame(x: ArrayLike, columns: Columns) -> tuple[ArrayLike, tuple[int, ...
     The columns of a mapping are broadcast. One column needs no last dimension.
     """
     if isinstance(x, Mapping):
-        used = {str(name): np.asarray(v) for name, v in x.items() if str(name) in columns.names}
+        used = {str(name): as_array(v) for name, v in x.items() if str(name) in columns.names}
         shape = np.broadcast_shapes(*map(np.shape, used.values()))
         used = {name: np.broadcast_to(v, shape).reshape(-1) for name, v in used.items()}
         return used, shape
     if not is_positional(x):
         return x, (-1,)
-    array = np.asarray(x)
+    array = as_array(x)
     if is_frame(x) or (columns.width == 1 and array.shape[-1:] not in ((1,), (len(columns),))):
         array = array[..., None]
     return array.reshape(-1, array.shape[-1]) if array.ndim else array, array.shape[:-1]

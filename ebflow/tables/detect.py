@@ -96,7 +96,8 @@ class Detector:
             self.names, self.library = names, library_of(frame) if is_frame(frame) else "numpy"
             self._numbered = numbered(frame)
             self._summaries = {name: _Summary(name, context=self.context) for name in names}
-            self._numeric = [name for name in names if series[name].kind in NUMERIC]
+            some = [name for name in names if not series[name].missing.all()]
+            self._numeric = [name for name in some if series[name].kind in NUMERIC]
             self._factor = Factor(0 if self.context else len(self._numeric))
         for name, values in series.items():
             self._summaries[name].update(values, f"{what}, column {name!r}", first)

@@ -7,6 +7,7 @@ import datetime
 import decimal
 import numbers
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -88,11 +89,13 @@ class Series(NamedTuple):
         """Returns the column with its missing values replaced by another column's."""
         if self.missing.all():  # then its type may say nothing
             return other
-        values = other.objects
+        values, levels = other.objects, self.levels
         if self.kind == "category":
-            codes = {key(level): code for code, level in enumerate(self.levels)}
+            known = set(map(key, levels))
+            levels += tuple(v for v in dict.fromkeys(values[self.missing]) if key(v) not in known)
+            codes = {key(level): code for code, level in enumerate(levels)}
             values = np.array([codes.get(key(value), -1) for value in values], np.int64)
-        return self._replace(values=np.where(self.missing, values, self.values))
+        return self._replace(values=np.where(self.missing, values, self.values), levels=levels)
 
 
 def library_of(frame: ArrayLike) -> str:
@@ -123,7 +126,7 @@ def columns_of(frame: ArrayLike, what: str = "x") -> dict[str, Any]:
     if library == "dict":
         return {str(name): column for name, column in frame.items()}
     if library in ("numpy", "tensor"):
-        array = np.asarray(frame)
+        array = as_array(frame)
         if array.ndim != 2:
             raise ValueError(f"{what}: found shape {array.shape}, expected (rows, columns)")
         return {str(k): array[:, k] for k in range(array.shape[1])}
@@ -131,8 +134,9 @@ def columns_of(frame: ArrayLike, what: str = "x") -> dict[str, Any]:
     if not hasattr(frame, "columns"):
         return {str(getattr(frame, "name", None) or "0"): frame}
     names = [str(name) for name in getattr(frame, "column_names", frame.columns)]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{what}: found column {twice[0]} twice, expected different names")
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise ValueError(f"{what}: found column {name} twice, expected different names")
     if library == "pandas":
         return {name: frame.iloc[:, k] for k, name in enumerate(names)}
     return {name: frame[name] for name in names}
@@ -141,7 +145,17 @@ def columns_of(frame: ArrayLike, what: str = "x") -> dict[str, Any]:
 def numbered(frame: ArrayLike) -> set[str]:
     """Returns the names of columns that are whole numbers in the frame, as text."""
     names = frame if library_of(frame) == "dict" else getattr(frame, "columns", ())
-    return {str(name) for name in names if isinstance(name, numbers.Integral)}
+    whole = (n for n in names if isinstance(n, numbers.Integral) and not isinstance(n, bool))
+    return {*map(str, whole)}
+
+
+def as_array(values: ArrayLike) -> np.ndarray:
+    """Returns values as an array; of objects if only some of them are text."""
+    array = np.asarray(values)
+    if array.dtype.kind != "U" or isinstance(values, np.ndarray):
+        return array
+    objects = np.asarray(values, object)
+    return array if all(isinstance(value, str) for value in objects.flat) else objects
 
 
 def read(column: Any, name: str, what: str = "x") -> Series:  # noqa: ANN401
@@ -168,7 +182,7 @@ def key(level: object) -> str:
 
 
 def _from_numpy(column: Any) -> Series:  # noqa: ANN401
-    values = np.asarray(column)
+    values = as_array(column)
     values = values.reshape(-1) if values.ndim < 2 else values
     letter = values.dtype.kind
     dtype = "str" if letter == "U" else str(values.dtype)  # of any length
@@ -210,6 +224,11 @@ def _from_objects(values: Sequence[Any], dtype: str) -> Series:
     return Series("text", _scattered(texts, missing, None), dtype)
 
 
+def _levels(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Returns levels of a category, as text if they are intervals, times or other objects."""
+    return tuple(v if isinstance(v, str | int | float) else key(v) for v in values)
+
+
 def _scattered(present: Sequence[Any], missing: np.ndarray, fill: object) -> np.ndarray:
     """Returns values in the rows that have one, and ``fill`` in the others."""
     present = np.asarray(present)
@@ -231,7 +250,7 @@ def _from_pandas(column: Any) -> Series:  # noqa: ANN401
     column = pd.Series(column)
     dtype, name = column.dtype, str(column.dtype)
     if hasattr(column, "cat"):
-        levels, codes = tuple(column.cat.categories.tolist()), column.cat.codes.to_numpy()
+        levels, codes = _levels(column.cat.categories.tolist()), column.cat.codes.to_numpy()
         return Series("category", codes.astype(np.int64), name, levels, bool(column.cat.ordered))
     if hasattr(dtype, "pyarrow_dtype"):
         series = _from_arrow(column.array.__arrow_array__())
@@ -265,7 +284,8 @@ def _from_arrow(column: Any) -> Series:  # noqa: ANN401
         column = pa.concat_arrays(column.chunks) if hasattr(column, "chunks") else column
     if pa.types.is_dictionary(kind):
         codes = column.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-        return Series("category", codes, name, tuple(column.dictionary.to_pylist()), kind.ordered)
+        levels = _levels(column.dictionary.to_pylist())
+        return Series("category", codes, name, levels, kind.ordered)
     whole = pa.types.is_integer(kind)
     if whole or pa.types.is_floating(kind) or pa.types.is_date(kind) \
             or pa.types.is_timestamp(kind) or pa.types.is_duration(kind):  # fmt: skip
@@ -273,8 +293,34 @@ def _from_arrow(column: Any) -> Series:  # noqa: ANN401
     return _from_objects(column.to_pylist(), name)
 
 
+def replaced(frame: ArrayLike, columns: Mapping[str, Series]) -> ArrayLike:
+    """Returns a copy of a frame with some of its columns replaced."""
+    library = library_of(frame)
+    new = write(library, columns)
+    if library == "pandas":
+        new = new.set_axis(frame.index)
+        if not hasattr(frame, "columns"):
+            return new.iloc[:, 0].rename(frame.name)
+        frame = frame.copy()
+        for place, name in enumerate(map(str, frame.columns)):
+            if name in columns:
+                frame.isetitem(place, new[name])
+        return frame
+    if library == "polars" and hasattr(frame, "with_columns"):
+        return frame.lazy().collect().with_columns(new.get_columns())
+    if library == "arrow" and hasattr(frame, "set_column"):
+        for place, name in enumerate(frame.column_names):
+            frame = frame.set_column(place, name, new[name]) if name in columns else frame
+        return frame
+    return {**columns_of(frame), **new} if library == "dict" else new
+
+
 def write(library: str, columns: Mapping[str, Series]) -> ArrayLike:
-    """Returns a frame of a library, its columns of the types that they name."""
+    """Returns a frame of a library, its columns of the types that they name.
+
+    Integers that their type cannot hold get 64 bits.
+    """
+    columns = {name: _widened(series) for name, series in columns.items()}
     if library == "pandas":
         import pandas as pd
 
@@ -289,6 +335,19 @@ def write(library: str, columns: Mapping[str, Series]) -> ArrayLike:
         return pa.table({name: _to_arrow(series) for name, series in columns.items()})
     arrays = {name: _plain(series) for name, series in columns.items()}
     return arrays if library == "dict" else np.stack([*arrays.values()], 1)
+
+
+def _widened(series: Series) -> Series:
+    """Returns a column of integers with a type of 64 bits, if its own cannot hold them."""
+    found = re.search(r"(?i)u?int(8|16|32|64)$", series.dtype)
+    values = series.values[~series.missing] if found and series.kind == "integer" else ()
+    if not len(values):
+        return series
+    own = np.iinfo(found[0].lower())
+    if own.min <= values.min() and values.max() <= own.max:
+        return series
+    wide = "int64" if found[0].islower() else "Int64"
+    return series._replace(dtype=series.dtype[: found.start()] + wide)
 
 
 def _plain(series: Series) -> np.ndarray:

@@ -154,8 +154,8 @@ def _usable(
     """Returns the numbers of the rows that are used; refuses infinite and missing values."""
     x, context = batch
     everything = torch.arange(len(x), device=x.device)
-    if not x.is_floating_point():
-        return everything
+    if not x.is_floating_point():  # levels of images
+        x = x.new_zeros(len(x), 1, dtype=dtype)
     if x.ndim < 2:
         expected = "rows: (N, *event); of one column x[:, None]"
         raise ValueError(f"{what}: found shape {tuple(x.shape)}, expected {expected}")

@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 
 from .column import SHOWN, Column
-from .frames import ArrayLike, Series, columns_of, is_positional, key, library_of, read, write
+from .frames import (
+    ArrayLike,
+    Series,
+    columns_of,
+    is_positional,
+    key,
+    library_of,
+    read,
+    replaced,  # fmt: skip
+    write,
+)
 
 
 class Columns(Sequence[Column]):
@@ -135,14 +145,9 @@ class Columns(Sequence[Column]):
 
         All other values, and columns that are no part of the table, stay as they are.
         """
-        series = {name: read(column, name) for name, column in self.named(frame).items()}
-        decoded, library = self._decoded(numbers), library_of(frame)
-        for name in series.keys() & decoded.keys():
-            series[name] = series[name].filled(decoded[name])
-        filled = write(library, series)
-        if library != "pandas":
-            return filled
-        return filled.set_axis(frame.index).set_axis(frame.columns, axis=1)
+        own, decoded = self.named(frame), self._decoded(numbers)
+        return replaced(frame, {name: read(column, name).filled(decoded[name])
+                                for name, column in own.items() if name in decoded})  # fmt: skip
 
     def one_hot(self, numbers: np.ndarray, frame: ArrayLike = None) -> np.ndarray:
         """Returns numbers (*batch, D) as contexts (*batch, C): each code as K zeros and ones.

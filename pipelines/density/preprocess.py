@@ -1,9 +1,13 @@
 """From prepared data to the preprocessing in front of a flow, and to the baselines beside it."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ebflow import mixtures
+from ebflow.marginals import Marginals
 from pipelines.config import PreprocessFit
 from pipelines.data.dataset import Dataset
 from pipelines.store.files import write_json
@@ -36,8 +40,8 @@ def preprocess(config: PreprocessFit, data: Path, *, run: StageRun) -> None:
     report(0.0, "fits the preprocessing")
     preprocessing = fit_preprocessing(config, dataset)
     preprocessing.save(run.output / PREPROCESSING)
-    columns = preprocessing.columns.summary(column_names(dataset)) if preprocessing.columns else {}
-    write_json(run.output / COLUMNS, columns)
+    columns, names = preprocessing.columns, column_names(dataset)
+    write_json(run.output / COLUMNS, summary(columns, names) if columns else {})
     report(1 / 3, "fits the Gaussian")
     gaussian = baseline(dataset, config.options)
     report(2 / 3, "fits mixtures of Gaussians")
@@ -57,3 +61,19 @@ def preprocess(config: PreprocessFit, data: Path, *, run: StageRun) -> None:
     }
     write_json(run.output / NUMBERS, numbers)
     run.log_metrics(numbers)
+
+
+def summary(columns: Marginals, names: Sequence[str]) -> dict[str, Any]:
+    """Returns the treatment of the columns by their names, JSON-able."""
+    exact = {name for name, count in zip(names, columns.counts, strict=True) if count}
+    pairs = [pair for pair in zip(names, columns.columns, strict=True) if pair[0] not in exact]
+    ends = {k: [None if math.isinf(end) else end for end in pair]
+            for k, pair in columns.bounds.items()}  # fmt: skip
+    return {
+        "exact": [name for name in names if name in exact],
+        "grids": {name: c.step for name, c in pairs if c.step},
+        "levels": {name: c.levels for name, c in pairs if c.levels},
+        "atoms": {name: c.atoms for name, c in pairs if c.atoms},
+        "bounds": {names[k]: pair for k, pair in ends.items()},
+        "tails": [names[k] for k in columns.tails],
+    }

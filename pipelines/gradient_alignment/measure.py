@@ -10,7 +10,7 @@ import torch
 from scipy.integrate import trapezoid
 from torch import Tensor
 
-from ebflow.alignment import explanations, logit, metrics
+from ebflow.alignment import logit, metrics
 from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
 from ebflow.alignment.reference import Normalized, Reference, Scores
 from ebflow.bijections.base import products
@@ -18,6 +18,7 @@ from ebflow.errors import NonFinite
 from ebflow.objectives import draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from pipelines.data.dataset import Dataset
+from pipelines.gradient_alignment import explanations
 from pipelines.gradient_alignment.classify import DIVERGED, OUTCOME, load
 from pipelines.gradient_alignment.config import SIGMAS, MeasureConfig
 from pipelines.gradient_alignment.reference import Points, of_split, open_blind, open_reference

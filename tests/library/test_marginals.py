@@ -1,4 +1,3 @@
-import json
 import math
 
 import numpy as np
@@ -273,18 +272,6 @@ def test_the_spec_builds_the_same_layers(random):
     for layer, other in zip(found.layers, again, strict=True):
         assert torch.equal(layer(x), other(x))
         x = layer(x)
-
-
-def test_the_treatment_of_columns_is_described_by_name(random):
-    x = rows(random.integers(0, 9, N) * 0.5, random.uniform(0, 1, N), random.standard_t(1.5, N),
-             mixed(random), random.integers(0, 3, N) / 3)  # fmt: skip
-    summary = marginals.fit(x, bounds={1: (0.0, None)}).summary(["a", "b", "c", "d", "e"])
-    assert summary["grids"] == {"a": 0.5} and summary["atoms"] == {"d": [0.0]}
-    assert summary["levels"] == {"e": [0.0, 1 / 3, 2 / 3]}
-    assert summary["bounds"]["b"] == [0.0, None] and {"c", "d"} <= set(summary["tails"])
-    assert json.loads(json.dumps(summary)) == summary and not summary["exact"]
-    exact = marginals.fit(x, exact=True).summary(["a", "b", "c", "d", "e"])
-    assert exact["exact"] == ["a", "e"] and not exact["grids"] and not exact["levels"]
 
 
 def test_categories_are_always_dequantized(random):

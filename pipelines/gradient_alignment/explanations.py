@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..evaluation import Estimate
-from ..randomness import normal
-from .logit import Classifier, ClassLogit, accuracy
+from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
+from ebflow.evaluation import Estimate
+from ebflow.randomness import normal
 
 
 def saliency(rows: Tensor, shape: Sequence[int]) -> Tensor:

@@ -5,9 +5,14 @@ import math
 import pytest
 import torch
 
-from ebflow.alignment.explanations import density_ratio, maximize, perturbed_accuracies, saliency
 from ebflow.errors import NonFinite
 from ebflow.randomness import generator as derive
+from pipelines.gradient_alignment.explanations import (
+    density_ratio,
+    maximize,
+    perturbed_accuracies,
+    saliency,
+)
 from tests.library.bijections.cases import seeded
 
 
