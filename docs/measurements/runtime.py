@@ -76,6 +76,8 @@ def benchmark(
 
     Each has ``size`` (D), ``label``, ``ms`` (the minimum step time) and ``peak_fraction`` (FLOP of
     the step over that time and over the machine's ``peak`` in FLOP/s; None if not counted).
+    ``batch_fraction`` is the same over the FLOP/s of products of a batch with a D×D matrix, which
+    a step could reach.
     """
     anchor = Anchor(flow, interval=10**9)
     steps = training_steps(flow, labels, batch, anchor)
@@ -83,10 +85,12 @@ def benchmark(
     refresh = _minimum({"": anchor.refresh}, seconds)[""] if refreshed else 0.0
     flops = {label: step_flops(flow, label, batch, step) for label, step in steps.items()}
     rows, size = [], math.prod(flow.event_shape)
+    of_batch = peak / rate((batch, size, size), seconds)
     for label, minimum in _minimum(steps, seconds, BURST).items():
         spent = minimum + (refresh / INTERVAL if label in refreshed else 0.0)
         fraction = None if flops[label] is None else flops[label] / (spent * peak)
-        rows.append({"size": size, "label": label, "ms": 1e3 * spent, "peak_fraction": fraction})
+        rows.append({"size": size, "label": label, "ms": 1e3 * spent, "peak_fraction": fraction,
+                     "batch_fraction": fraction and fraction * of_batch})  # fmt: skip
     return rows
 
 
@@ -155,19 +159,30 @@ def step_flops(flow: Flow, label: str, batch: int, step: Step) -> float | None:
 
 def measured_peak(sizes: Sequence[int] = (512, 1024, 2048), seconds: float = 0.3) -> float:
     """Returns the best float32 matrix product of this machine in FLOP/s, over square sizes."""
-    squares = {n: [torch.randn(n, n) for _ in range(3)] for n in sizes}
-    products = {n: partial(torch.mm, a, b, out=out) for n, (a, b, out) in squares.items()}
-    return max(2 * n**3 / least for n, least in _minimum(products, seconds).items())
+    return max(rate((n, n, n), seconds) for n in sizes)
+
+
+def rate(sizes: tuple[int, int, int], seconds: float) -> float:
+    """Returns the FLOP/s of a product of matrices with shapes (B, N) and (N, M)."""
+    rows, inner, columns = sizes
+    a, b, out = torch.randn(rows, inner), torch.randn(inner, columns), torch.empty(rows, columns)
+    return 2 * math.prod(sizes) / _minimum({"": partial(torch.mm, a, b, out=out)}, seconds)[""]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Returns milliseconds by objective and D, the crossover, and the share of the peak in %."""
+    """Returns milliseconds by objective and D, the crossover, and shares of two peaks in %.
+
+    The shares are those of the largest D.
+    """
     timings = pd.DataFrame(rows).set_index(["label", "size"]).unstack()
     shown = timings["ms"].reindex([*dict.fromkeys(row["label"] for row in rows)])
     times = {label: dict(line) for label, line in shown.iterrows()}
     faster = [crossover(own, times["ml"]) for own in times.values()]
-    peak = 100 * timings["peak_fraction"].reindex(shown.index).iloc[:, -1].astype(float)
-    return shown.assign(**{"faster from D": faster, "peak %": peak})
+    shares = {
+        name: 100 * timings[column].reindex(shown.index).iloc[:, -1].astype(float)
+        for name, column in (("peak %", "peak_fraction"), ("of B rows %", "batch_fraction"))
+    }
+    return shown.assign(**{"faster from D": faster}, **shares)
 
 
 def main(sides: Sequence[int], seconds: float, threads: int) -> None:
