@@ -195,15 +195,6 @@ class FlowDistribution(Distribution, LogDensity):
         """Returns log Z in nats, a scalar: O(D³ L), cached until weights change, without grad."""
         return self.flow.log_normalizer()
 
-    def relative_energy(self, x: Tensor) -> Tensor:
-        """Returns E(x) whose backward gives relative gradients, log-determinants included."""
-        total: Tensor | float = 0.0
-        for layer in self.layers:
-            step = layer.relative if layer.constant_jacobian else layer.forward_and_log_det
-            x, log_det = step(x)
-            total = total + log_det
-        return self.base.energy(x) - total
-
     def score(self, x: ArrayLike) -> Tensor:
         """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd."""
         return self._evaluated(lambda at: at.score, x)

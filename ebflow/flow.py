@@ -138,10 +138,6 @@ class Flow(nn.Module, LogDensity):
         """Returns log p of the observed values of rows, and standard errors, (*batch,) each."""
         return self(self.context_of(x, context)).log_prob_and_error(x, generator=generator)
 
-    def relative_energy(self, x: Tensor) -> Tensor:
-        """Returns E(x) whose backward gives relative gradients, log-determinants included."""
-        return self().relative_energy(x)
-
     def score(self, x: ArrayLike, *, context: ArrayLike = None) -> Tensor:
         """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd.
 
