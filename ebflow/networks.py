@@ -152,3 +152,10 @@ def started(layer: nn.Module, generator: torch.Generator) -> nn.Module:
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)
     return layer
+
+
+def zeroed(layer: nn.Module) -> nn.Module:
+    """Returns the layer with weights and offsets of 0."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
