@@ -62,8 +62,7 @@ class Interleaved(nn.Module):
 class ZeroConv2d(nn.Module):
     """Creates a 3×3 convolution times exp(3 g), zero at the start; each channel trains its g.
 
-    Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
-    arXiv:1807.03039.
+    Source: Glow (Kingma, Dhariwal, 2018), arXiv:1807.03039.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:

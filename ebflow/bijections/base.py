@@ -14,8 +14,7 @@ So a layer provides its value, ``pullback`` (the first line), ``tangent`` (:math
 nor a second backward pass. If :math:`J` does not depend on the input, :math:`\psi` is not in any
 score: this is why score matching of a flow is cheap.
 
-Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
-Kira, Lee, 2023), arXiv:2305.15267.
+Source: Chao et al. (2023), arXiv:2305.15267.
 """
 
 import copy
