@@ -88,10 +88,6 @@ class Curve:
         k = torch.searchsorted(self.z, z[:, None].contiguous()).clamp(max=self.z.shape[1] - 1)
         return self.log_f.gather(1, k)[:, 0]
 
-    def between(self, start: Tensor, end: Tensor) -> Tensor:
-        """Returns True for intervals between nodes (R,) and (R,), with shape (R, G − 1)."""
-        return (self.z[:, :-1] >= start[:, None]) & (self.z[:, 1:] <= end[:, None])
-
     def log_masses_below(self, level: Tensor) -> Tensor:
         """Returns the logarithms of the intervals' masses where log f is at most a level (R,)."""
         low = torch.minimum(self.log_f[:, 1:], self.log_f[:, :-1])
@@ -151,7 +147,7 @@ def on_line(curve: Curve, z: Tensor, start: Tensor, end: Tensor, log_slope: Tens
     """
     cell, masses = end > start, curve.log_masses
     log_total = masses.logsumexp(1)
-    within = curve.between(start, end)
+    within = (curve.z[:, :-1] >= start[:, None]) & (curve.z[:, 1:] <= end[:, None])
     mass = torch.where(within, masses, -torch.inf).logsumexp(1)
     level = torch.where(cell, mass - (end - start).log(), curve.at(z))
     below = torch.where(within, -torch.inf, curve.log_masses_below(level)).logsumexp(1)

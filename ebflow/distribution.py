@@ -279,7 +279,11 @@ class FlowDistribution(Distribution, LogDensity):
         self, shape: Shape, generator: Generator | None
     ) -> tuple[Tensor, tuple[int, ...]]:
         """Returns samples of the base in rows, and their batch shape."""
-        batch = (*_sizes(shape), *self.batch_shape)
+        sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+        if not all(isinstance(size, numbers.Integral) and size >= 0 for size in sizes):
+            expected = "a whole number from 0, or a tuple of them"
+            raise ValueError(f"shape: found {shape!r}, expected {expected}")
+        batch = (*map(int, sizes), *self.batch_shape)
         rows = (math.prod(batch), *self.flow.latent_shape)
         like = torch.zeros((), dtype=self.flow.dtype, device=self.flow.device)
         check_finite(None, self.context, self.flow.columns)
@@ -379,12 +383,3 @@ class FlowDistribution(Distribution, LogDensity):
             f"FlowDistribution(batch_shape={tuple(self.batch_shape)}, "
             f"event_shape={tuple(self.event_shape)}, context={context})"
         )
-
-
-def _sizes(shape: Shape) -> tuple[int, ...]:
-    sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
-    if not all(isinstance(size, numbers.Integral) and size >= 0 for size in sizes):
-        raise ValueError(
-            f"shape: found {shape!r}, expected a whole number from 0, or a tuple of them"
-        )
-    return tuple(map(int, sizes))

@@ -245,13 +245,12 @@ class _Trainings:
         plan = self.plan(name)
         if flow is not None and flow.n_preprocessing:
             return flow
-        ours = not settings.flow and not settings.loss
-        exact = ours and _name(settings.objective) in LIKELIHOOD
-        own = settings.base or callable(settings.architecture)
+        likely = _name(settings.objective) in LIKELIHOOD and not (flow or settings.loss)
+        exact = likely and not settings.base and not callable(settings.architecture)
         transforms = preprocessing.fit(
             rows, normalize=plan.normalize, shrinkage=plan.shrinkage, grids=plan.columns,
-            tails=plan.columns, exact=exact and plan.exact_categories and not own,
-            pixels=exact and plan.exact_pixels, bounds=self.bounds, gaussianize=plan.gaussianize,
+            tails=plan.columns, exact=exact and plan.exact_categories,
+            pixels=likely and plan.exact_pixels, bounds=self.bounds, gaussianize=plan.gaussianize,
             names=self.columns.features if self.columns else None,
             seed=settings.seed, dtype=settings.dtype,
         )  # fmt: skip
