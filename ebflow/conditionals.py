@@ -103,9 +103,11 @@ def curve(
     target: Target, points: Points, column: int, nodes: Tensor, resolved: float = RESOLVED
 ) -> Curve:
     """Returns the densities of a column given the others, at some nodes (R, G) and more."""
-    first = _nodes(target.z[:, column].double()).expand(len(nodes), -1)
-    low, high = target.bounds[:, column]
-    nodes = torch.cat([first, nodes], 1).clamp(low, high).sort(1).values
+    z, (low, high) = target.z[:, column].double(), target.bounds[:, column]
+    inner = torch.quantile(z, torch.linspace(0, 1, INNER).to(z))
+    beyond = z.new_tensor(BEYOND) * (inner[-1] - inner[0]).clamp(min=1e-6)
+    first = torch.cat([inner[0] - beyond.flip(0), inner, inner[-1] + beyond])
+    nodes = torch.cat([first.expand(len(nodes), -1), nodes], 1).clamp(low, high).sort(1).values
     found = Curve(nodes, log_densities(target, points, column, nodes))
     shares = (torch.arange(ADDED).to(nodes) + 0.5) / ADDED
     for _ in range(ROUNDS):
@@ -177,10 +179,3 @@ def among_levels(log_f: Tensor, z: Tensor) -> Tensor:
     low, high = ((cdf < tail).sum(1).clamp(max=count - 1) for tail in (TAIL, 1 - TAIL))
     places = (place + 0.5 for place in (low, high, mode))
     return torch.stack([mine[:, 0], log_p_value.clamp(max=0.0), *places, share])
-
-
-def _nodes(z: Tensor) -> Tensor:
-    """Returns the first nodes of a column, by its samples (N,)."""
-    inner = torch.quantile(z, torch.linspace(0, 1, INNER).to(z))
-    beyond = z.new_tensor(BEYOND) * (inner[-1] - inner[0]).clamp(min=1e-6)
-    return torch.cat([inner[0] - beyond.flip(0), inner, inner[-1] + beyond])

@@ -184,9 +184,8 @@ class FlowDistribution(Distribution, LogDensity):
         log_p = rows.new_zeros(len(rows), dtype=self.flow.dtype, device=self.flow.device)
         error = torch.zeros_like(log_p)
         log_p[~chosen] = self.flow(parts[0]).log_prob(rows[~chosen], generator=generator)
-        log_p[chosen], error[chosen] = marginals(
-            self.flow, rows[chosen].to(self.flow.device), parts[1]
-        )
+        some = rows[chosen].to(self.flow.device)
+        log_p[chosen], error[chosen] = marginals(self.flow, some, parts[1])
         differs = differing(value, self.flow.columns).to(log_p.device)
         log_p, error = log_p.reshape(batch), error.reshape(batch)
         return log_p.masked_fill(differs, -math.inf), error.masked_fill(differs, 0.0)

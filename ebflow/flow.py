@@ -183,13 +183,11 @@ class Flow(nn.Module, LogDensity):
         """Returns rows with their missing values sampled given the observed ones.
 
         A frame gives a frame, an array an array, a tensor a tensor. ``ebflow.imputation.impute``
-        also reports how good the proposals of each row are.
+        has the other arguments, and also reports how good the proposals of each row are.
 
         Arguments:
-            x: The rows, NaN where a value is missing.
             samples: The number of completed copies; more than one are returned as a list.
             generator: The source of randomness; None: the same samples at every call.
-            sweeps: The number of sweeps of a row whose proposals are poor.
 
         Raises:
             NonFinite: if no incomplete row has a finite density; if only some have, it warns.
