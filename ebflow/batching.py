@@ -58,8 +58,5 @@ def _width(layer: nn.Module, event_shape: Sequence[int]) -> int:
     """Returns the number of elements of a layer's widest intermediate value."""
     elements = math.prod(event_shape)
     pixels = math.prod(event_shape[1:]) if len(event_shape) == 3 else elements
-    widths = [elements]
-    for weight in layer.parameters():
-        if weight.ndim >= 2:
-            widths.append(len(weight) * (pixels if weight.ndim == 4 else 1))
-    return max(widths)
+    weights = (weight for weight in layer.parameters() if weight.ndim >= 2)
+    return max([elements, *(len(w) * (pixels if w.ndim == 4 else 1) for w in weights)])

@@ -108,8 +108,7 @@ def load(
     folder = Path(folder).expanduser()
     if not (folder / "state.json").exists() and (folder / "checkpoint").is_dir():
         folder = folder / "checkpoint"
-    folder = _complete(folder)
-    state = _state(folder / "state.json")
+    folder, state = _opened(folder)
     part = "ema" if "ema" in state["sha256"] else "model"
     tensors = getattr(read(folder, only=(part,)), part)
     try:
@@ -178,8 +177,7 @@ def read(folder: str | Path, *, only: tuple[str, ...] = PARTS) -> Checkpoint:
         BadInput: if a file is missing or corrupt, with its name.
         OSError: if a file may not be read.
     """
-    folder = _complete(folder)
-    state = _state(folder / "state.json")
+    folder, state = _opened(folder)
     parts = {name: _tensors(folder, name, state) for name in only if name in state["sha256"]}
     return Checkpoint(**{"model": {}, **parts}, state=state)
 
@@ -190,18 +188,11 @@ def check(folder: str | Path) -> dict[str, Any]:
     Raises:
         BadInput: if a file is missing or corrupt, with its name.
     """
-    folder = _complete(folder)
-    state = _state(folder / "state.json")
+    folder, state = _opened(folder)
     for name, expected in state["sha256"].items():
         if name != "state":
             _check_sum(folder / f"{name}.safetensors", expected)
     return state
-
-
-def _complete(folder: str | Path) -> Path:
-    """Returns the folder, or the previous one if a crash came between two renames."""
-    folder = Path(folder)
-    return previous(folder) if not folder.exists() and previous(folder).exists() else folder
 
 
 def seal(state: dict[str, Any]) -> dict[str, Any]:
@@ -231,7 +222,12 @@ def _tensors(folder: Path, name: str, state: dict[str, Any]) -> dict[str, Tensor
         raise BadInput(f"corrupt ({error})", file=path, expected="safetensors") from error
 
 
-def _state(path: Path) -> dict[str, Any]:
+def _opened(folder: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Returns the folder, the previous one if a crash came between two renames, and its state."""
+    folder = Path(folder)
+    if not folder.exists() and previous(folder).exists():
+        folder = previous(folder)
+    path = folder / "state.json"
     if not path.is_file():
         what = path if path.parent.is_dir() else path.parent
         raise BadInput("not found", file=what, expected="a checkpoint")
@@ -244,7 +240,7 @@ def _state(path: Path) -> dict[str, Any]:
             raise BadInput(f"no key {key!r}", file=path, expected="the state of a checkpoint")
     if seal(state)["sha256"]["state"] != state["sha256"].get("state"):
         raise BadInput("corrupt: its contents do not have the SHA-256 in it", file=path)
-    return state
+    return folder, state
 
 
 def _check_sum(path: Path, expected: str | None) -> None:

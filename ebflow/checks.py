@@ -25,11 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.stats import ks_2samp
-from sklearn.ensemble import (
-    HistGradientBoostingClassifier,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
+from sklearn import ensemble
 from sklearn.metrics import make_scorer, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
@@ -229,7 +225,7 @@ def _booster() -> str:
 def _classifier(kinds: np.ndarray) -> Any:  # noqa: ANN401
     """Returns XGBoost with its default settings if it is installed, else scikit-learn's trees."""
     if _booster() == "HistGradientBoosting":
-        return HistGradientBoostingClassifier(categorical_features=kinds, random_state=0)
+        return ensemble.HistGradientBoostingClassifier(categorical_features=kinds, random_state=0)
     from xgboost import XGBClassifier
 
     types = ["c" if discrete else "q" for discrete in kinds]
@@ -252,7 +248,7 @@ def _predicted(learned: np.ndarray, tested: np.ndarray, k: int, *, is_level: boo
     learned, tested = (rows[~np.isnan(rows[:, k])] for rows in (learned, tested))
     if min(len(learned), len(tested)) < 2:
         return math.nan
-    forest = RandomForestClassifier if is_level else RandomForestRegressor
+    forest = ensemble.RandomForestClassifier if is_level else ensemble.RandomForestRegressor
     model = forest(min_samples_leaf=5, max_features=1 / 3, random_state=0)
     model.fit(np.delete(learned, k, 1), learned[:, k])
     return float(model.score(np.delete(tested, k, 1), tested[:, k]))

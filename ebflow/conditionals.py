@@ -88,10 +88,6 @@ class Curve:
         k = torch.searchsorted(self.z, z[:, None].contiguous()).clamp(max=self.z.shape[1] - 1)
         return self.log_f.gather(1, k)[:, 0]
 
-    def between(self, start: Tensor, end: Tensor) -> Tensor:
-        """Returns True for intervals between nodes (R,) and (R,), with shape (R, G − 1)."""
-        return (self.z[:, :-1] >= start[:, None]) & (self.z[:, 1:] <= end[:, None])
-
     def log_masses_below(self, level: Tensor) -> Tensor:
         """Returns the logarithms of the intervals' masses where log f is at most a level (R,)."""
         low = torch.minimum(self.log_f[:, 1:], self.log_f[:, :-1])
@@ -107,9 +103,11 @@ def curve(
     target: Target, points: Points, column: int, nodes: Tensor, resolved: float = RESOLVED
 ) -> Curve:
     """Returns the densities of a column given the others, at some nodes (R, G) and more."""
-    first = _nodes(target.z[:, column].double()).expand(len(nodes), -1)
-    low, high = target.bounds[:, column]
-    nodes = torch.cat([first, nodes], 1).clamp(low, high).sort(1).values
+    z, (low, high) = target.z[:, column].double(), target.bounds[:, column]
+    inner = torch.quantile(z, torch.linspace(0, 1, INNER).to(z))
+    beyond = z.new_tensor(BEYOND) * (inner[-1] - inner[0]).clamp(min=1e-6)
+    first = torch.cat([inner[0] - beyond.flip(0), inner, inner[-1] + beyond])
+    nodes = torch.cat([first.expand(len(nodes), -1), nodes], 1).clamp(low, high).sort(1).values
     found = Curve(nodes, log_densities(target, points, column, nodes))
     shares = (torch.arange(ADDED).to(nodes) + 0.5) / ADDED
     for _ in range(ROUNDS):
@@ -151,7 +149,7 @@ def on_line(curve: Curve, z: Tensor, start: Tensor, end: Tensor, log_slope: Tens
     """
     cell, masses = end > start, curve.log_masses
     log_total = masses.logsumexp(1)
-    within = curve.between(start, end)
+    within = (curve.z[:, :-1] >= start[:, None]) & (curve.z[:, 1:] <= end[:, None])
     mass = torch.where(within, masses, -torch.inf).logsumexp(1)
     level = torch.where(cell, mass - (end - start).log(), curve.at(z))
     below = torch.where(within, -torch.inf, curve.log_masses_below(level)).logsumexp(1)
@@ -181,10 +179,3 @@ def among_levels(log_f: Tensor, z: Tensor) -> Tensor:
     low, high = ((cdf < tail).sum(1).clamp(max=count - 1) for tail in (TAIL, 1 - TAIL))
     places = (place + 0.5 for place in (low, high, mode))
     return torch.stack([mine[:, 0], log_p_value.clamp(max=0.0), *places, share])
-
-
-def _nodes(z: Tensor) -> Tensor:
-    """Returns the first nodes of a column, by its samples (N,)."""
-    inner = torch.quantile(z, torch.linspace(0, 1, INNER).to(z))
-    beyond = z.new_tensor(BEYOND) * (inner[-1] - inner[0]).clamp(min=1e-6)
-    return torch.cat([inner[0] - beyond.flip(0), inner, inner[-1] + beyond])

@@ -158,8 +158,7 @@ class FlowDetector(OutlierMixin, TableEstimator):
         self.held_out_scores_ = np.sort(np.concatenate(held_out))
 
     def _score(self, numbers: np.ndarray, seed: int) -> Score:
-        elements, ranges = self._encoder.elements(numbers), self._encoder.ranges
-        return Score(elements, ranges, seed=seed)
+        return Score(self._encoder.elements(numbers), self._encoder.ranges, seed=seed)
 
     def _mean(self, scores: list[Score], numbers: np.ndarray) -> np.ndarray:
         """Returns the mean of scores; it encodes few rows at a time."""

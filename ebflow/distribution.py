@@ -184,9 +184,8 @@ class FlowDistribution(Distribution, LogDensity):
         log_p = rows.new_zeros(len(rows), dtype=self.flow.dtype, device=self.flow.device)
         error = torch.zeros_like(log_p)
         log_p[~chosen] = self.flow(parts[0]).log_prob(rows[~chosen], generator=generator)
-        log_p[chosen], error[chosen] = marginals(
-            self.flow, rows[chosen].to(self.flow.device), parts[1]
-        )
+        some = rows[chosen].to(self.flow.device)
+        log_p[chosen], error[chosen] = marginals(self.flow, some, parts[1])
         differs = differing(value, self.flow.columns).to(log_p.device)
         log_p, error = log_p.reshape(batch), error.reshape(batch)
         return log_p.masked_fill(differs, -math.inf), error.masked_fill(differs, 0.0)
@@ -194,15 +193,6 @@ class FlowDistribution(Distribution, LogDensity):
     def log_normalizer(self) -> Tensor:
         """Returns log Z in nats, a scalar: O(D³ L), cached until weights change, without grad."""
         return self.flow.log_normalizer()
-
-    def relative_energy(self, x: Tensor) -> Tensor:
-        """Returns E(x) whose backward gives relative gradients, log-determinants included."""
-        total: Tensor | float = 0.0
-        for layer in self.layers:
-            step = layer.relative if layer.constant_jacobian else layer.forward_and_log_det
-            x, log_det = step(x)
-            total = total + log_det
-        return self.base.energy(x) - total
 
     def score(self, x: ArrayLike) -> Tensor:
         """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd."""
@@ -288,7 +278,11 @@ class FlowDistribution(Distribution, LogDensity):
         self, shape: Shape, generator: Generator | None
     ) -> tuple[Tensor, tuple[int, ...]]:
         """Returns samples of the base in rows, and their batch shape."""
-        batch = (*_sizes(shape), *self.batch_shape)
+        sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+        if not all(isinstance(size, numbers.Integral) and size >= 0 for size in sizes):
+            expected = "a whole number from 0, or a tuple of them"
+            raise ValueError(f"shape: found {shape!r}, expected {expected}")
+        batch = (*map(int, sizes), *self.batch_shape)
         rows = (math.prod(batch), *self.flow.latent_shape)
         like = torch.zeros((), dtype=self.flow.dtype, device=self.flow.device)
         check_finite(None, self.context, self.flow.columns)
@@ -388,12 +382,3 @@ class FlowDistribution(Distribution, LogDensity):
             f"FlowDistribution(batch_shape={tuple(self.batch_shape)}, "
             f"event_shape={tuple(self.event_shape)}, context={context})"
         )
-
-
-def _sizes(shape: Shape) -> tuple[int, ...]:
-    sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
-    if not all(isinstance(size, numbers.Integral) and size >= 0 for size in sizes):
-        raise ValueError(
-            f"shape: found {shape!r}, expected a whole number from 0, or a tuple of them"
-        )
-    return tuple(map(int, sizes))

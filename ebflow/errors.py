@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 
 HALF = 400  # Characters of each end of a long message that are printed
@@ -30,13 +31,9 @@ class BadInput(ValueError):
 
     def __str__(self) -> str:
         column = "column {!r}" if isinstance(self.column, str) else "feature {}"
-        place = _phrases(
-            (self.file, "{}"), (self.option, "{}"), (self.column, column), (self.row, "row {}")
-        )
-        said = _phrases(
-            (self.problem, "{}"), (self.found, "found {}"), (self.expected, "expected {}")
-        )
-        sentence = ": ".join(filter(None, [place, said]))
+        place = (self.file, "{}"), (self.option, "{}"), (self.column, column), (self.row, "row {}")
+        said = (self.problem, "{}"), (self.found, "found {}"), (self.expected, "expected {}")
+        sentence = ": ".join(filter(None, map(_phrases, (place, said))))
         return printable(". ".join(filter(None, [sentence, self.hint])))
 
 
@@ -59,6 +56,6 @@ def warn(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=level)
 
 
-def _phrases(*parts: tuple[object, str]) -> str:
+def _phrases(parts: Iterable[tuple[object, str]]) -> str:
     """Returns the parts that are not None, each in its phrase."""
     return ", ".join(phrase.format(part) for part, phrase in parts if part is not None)

@@ -28,7 +28,7 @@ def _a_name_in(table: Mapping[str, Any]) -> Rule:
     return ValueError, lambda name: not isinstance(name, str) or name in table, names
 
 
-# The error, the test and the description of each setting that is not None.
+# The error, the test and the description of each setting. None is a default, but not of ``seed``.
 RULES: dict[str, Rule] = {
     "steps": COUNT,
     "batch_size": COUNT,
@@ -62,8 +62,11 @@ class Settings(SimpleNamespace):
 
     def __init__(self, **arguments: Any) -> None:  # noqa: ANN401
         super().__init__(**arguments)
-        for name in RULES:
-            self._check(name, *RULES[name])
+        for name, (error, is_right, expected) in RULES.items():
+            value = getattr(self, name)
+            ignored = value is None and name != "seed" or name == "objective" and self.loss
+            if not ignored and not is_right(value):
+                raise error(f"{name}: found {value!r}, expected {expected}")
         check_device(self.device)
         if self.flow is not None:
             own = ("normalize", "shrinkage", "bounds") if self.flow.n_preprocessing else ()
@@ -71,15 +74,6 @@ class Settings(SimpleNamespace):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name}: found with a flow, expected None: it has its own")
             self.dtype = self.flow.dtype
-
-    def _check(
-        self, name: str, error: type[Exception], is_right: Callable[[Any], bool], expected: str
-    ) -> None:
-        """Raises an error if a setting is wrong; None stands for a default, but not as a seed."""
-        value = getattr(self, name)
-        ignored = name == "objective" and self.loss
-        if not ignored and (value is not None or name == "seed") and not is_right(value):
-            raise error(f"{name}: found {value!r}, expected {expected}")
 
 
 def check_device(device: str | torch.device | None) -> None:

@@ -219,6 +219,7 @@ class _Trainings:
         """Returns a named recipe, or the one for the data, with the user's settings in it."""
         settings, rows = self.settings, self.rows
         known = settings.architecture if isinstance(settings.architecture, str) else None
+        own = settings.base or settings.normalize or callable(settings.architecture)
         plan = recipe(
             rows.shape,
             rows=len(rows) + len(self.dataset.split("validation")),
@@ -228,31 +229,12 @@ class _Trainings:
             objective="" if settings.loss else _name(settings.objective),
             architecture="dense" if settings.flow else known,
             options=settings.options,
-            pixels=self.leaves_pixels_alone,
+            pixels=not own and settings.shrinkage is None,
             name=name,
         )
         chosen = {name: getattr(settings, name) for name in CHOSEN}
         changed = {name: value for name, value in chosen.items() if value is not None}
         return replace(plan, columns=settings.marginals, **changed)
-
-    @property
-    def likelihood(self) -> bool:
-        """True if a flow of ours is trained by likelihood."""
-        settings = self.settings
-        own = settings.flow or settings.loss
-        return not own and _name(settings.objective) in LIKELIHOOD
-
-    def exact(self, plan: Recipe) -> bool:
-        """Returns True if the flow will have exact probabilities of categories."""
-        own = self.settings.base or callable(self.settings.architecture)
-        return self.likelihood and plan.exact_categories and not own
-
-    @property
-    def leaves_pixels_alone(self) -> bool:
-        """True if the user asks for nothing that flows of pixels do not have."""
-        settings = self.settings
-        own = settings.base or settings.normalize or callable(settings.architecture)
-        return not own and settings.shrinkage is None
 
     def flow(self, name: str | None = None) -> Flow:
         """Returns the user's flow, or an untrained one of a named recipe or of the default one.
@@ -263,11 +245,12 @@ class _Trainings:
         plan = self.plan(name)
         if flow is not None and flow.n_preprocessing:
             return flow
+        likely = _name(settings.objective) in LIKELIHOOD and not (flow or settings.loss)
+        exact = likely and not settings.base and not callable(settings.architecture)
         transforms = preprocessing.fit(
             rows, normalize=plan.normalize, shrinkage=plan.shrinkage, grids=plan.columns,
-            tails=plan.columns, exact=self.exact(plan),
-            pixels=plan.exact_pixels and self.likelihood,
-            bounds=self.bounds, gaussianize=plan.gaussianize,
+            tails=plan.columns, exact=exact and plan.exact_categories,
+            pixels=likely and plan.exact_pixels, bounds=self.bounds, gaussianize=plan.gaussianize,
             names=self.columns.features if self.columns else None,
             seed=settings.seed, dtype=settings.dtype,
         )  # fmt: skip

@@ -138,10 +138,6 @@ class Flow(nn.Module, LogDensity):
         """Returns log p of the observed values of rows, and standard errors, (*batch,) each."""
         return self(self.context_of(x, context)).log_prob_and_error(x, generator=generator)
 
-    def relative_energy(self, x: Tensor) -> Tensor:
-        """Returns E(x) whose backward gives relative gradients, log-determinants included."""
-        return self().relative_energy(x)
-
     def score(self, x: ArrayLike, *, context: ArrayLike = None) -> Tensor:
         """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd.
 
@@ -187,13 +183,11 @@ class Flow(nn.Module, LogDensity):
         """Returns rows with their missing values sampled given the observed ones.
 
         A frame gives a frame, an array an array, a tensor a tensor. ``ebflow.imputation.impute``
-        also reports how good the proposals of each row are.
+        has the other arguments, and also reports how good the proposals of each row are.
 
         Arguments:
-            x: The rows, NaN where a value is missing.
             samples: The number of completed copies; more than one are returned as a list.
             generator: The source of randomness; None: the same samples at every call.
-            sweeps: The number of sweeps of a row whose proposals are poor.
 
         Raises:
             NonFinite: if no incomplete row has a finite density; if only some have, it warns.

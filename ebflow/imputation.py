@@ -137,10 +137,8 @@ class _Sampler:
 
     def swept(self, rows: Tensor, samples: Tensor, sweeps: int) -> Tensor:
         """Returns the samples (R, K, D) of some rows after sweeps over their missing values."""
-        some = (
-            t[rows].repeat_interleave(samples.shape[1], 0) for t in (self.missing, self.context)
-        )
-        x, (missing, context) = samples.flatten(0, 1), some
+        x, some = samples.flatten(0, 1), (self.missing[rows], self.context[rows])
+        missing, context = (t.repeat_interleave(samples.shape[1], 0) for t in some)
         columns = torch.arange(missing.shape[1], device=x.device)
         masks = [*(missing & (columns == k) for k in missing.any(0).nonzero()), missing]
         for mask in masks * sweeps:

@@ -62,8 +62,7 @@ class Interleaved(nn.Module):
 class ZeroConv2d(nn.Module):
     """Creates a 3×3 convolution times exp(3 g), zero at the start; each channel trains its g.
 
-    Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
-    arXiv:1807.03039.
+    Source: Glow (Kingma, Dhariwal, 2018), arXiv:1807.03039.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -151,4 +150,11 @@ def started(layer: nn.Module, generator: torch.Generator) -> nn.Module:
     bound = layer.weight[0].numel() ** -0.5
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)
+    return layer
+
+
+def zeroed(layer: nn.Module) -> nn.Module:
+    """Returns the layer with weights and offsets of 0."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer

@@ -113,7 +113,12 @@ def relative_ml(density: FlowDistribution, x: Tensor, *, generator: Generator) -
     Source: Relative gradient optimization of the Jacobian term in unsupervised deep learning
     (Gresele, Fissore, Javaloy, Schölkopf, Hyvärinen, 2020), arXiv:2006.15090.
     """
-    return density.relative_energy(x)
+    total: Tensor | float = 0.0
+    for layer in density.layers:
+        step = layer.relative if layer.constant_jacobian else layer.forward_and_log_det
+        x, log_det = step(x)
+        total = total + log_det
+    return density.base.energy(x) - total
 
 
 def lazy_ml(

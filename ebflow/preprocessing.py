@@ -22,6 +22,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -43,6 +44,7 @@ NORMALIZE = ("none", "standardize", "whiten", "cholesky", "auto")
 DEPENDENT = 1e-3  # The least eigenvalue of correlations below which ``auto`` whitens
 SHRINKAGES = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5,
               0.7, 0.85, 0.95, 1.0)  # fmt: skip
+TREATMENT = ("grids", "tails", "exact", "bounds", "names", "seed")  # Options of ``marginals.fit``
 HELD = 5  # One row of so many is held out to choose the shrinkage
 BATCH = 1024  # Rows at a time
 MOMENTS = 1 << 18  # Rows of means and covariances, or 1000 D
@@ -143,59 +145,49 @@ def fit(
         BadInput: if a feature is constant, or ``dtype`` cannot resolve most of its values beside
             outliers.
     """
-    options = dict(locals())
+    options = SimpleNamespace(**locals())
     _check_normalize(normalize)
-    if options.pop("pixels") and split.levels:
+    if pixels and split.levels:
         spec = {"width": split.width, "levels": split.levels, "normalize": "none"}
-        return Preprocessing([Dequantize(split.levels)], spec | {"pixels": _counts(split, seed)})
+        values = split.some(marginals.enough(split.width), seed).x.flatten().long()
+        counts = torch.bincount(values, minlength=split.levels).tolist()
+        return Preprocessing([Dequantize(split.levels)], spec | {"pixels": counts})
     if split.levels is not None:
-        return _fitted(rows=None, **options)
+        return _fitted(split, None, options)
     rows = split.some(marginals.DETECTION * marginals.enough(split.width), seed).x.double().cpu()
-    chain = _fitted(rows=rows, **options)
+    chain = _fitted(split, rows, options)
     if not tails:
         return chain
     if split.width < MANY_COLUMNS:
         if normalize in NORMALIZE[:2] or not _depends(rows[:, ~_as_is(chain.spec)]):
             return chain
         if chain.spec["normalize"] == "standardize":  # tails have hidden the dependence
-            options["normalize"] = "cholesky"
-            chain = _fitted(rows=rows, **options)
+            options.normalize = "cholesky"
+            chain = _fitted(split, rows, options)
     try:
-        plain = _fitted(rows=rows, **{**options, "tails": False})
+        options.tails = False
+        plain = _fitted(split, rows, options)
     except BadInput:  # outliers whose tails have to be fitted
         return chain
     some = split.some(marginals.enough(split.width), seed).x
     return max(chain, plain, key=lambda one: float(density(one).log_prob(some).mean()))
 
 
-def _fitted(
-    split: Split,
-    rows: Tensor | None,
-    *,
-    normalize: str,
-    margin: float | None,
-    scale: float,
-    shrinkage: float | None,
-    seed: int,
-    exact: bool,
-    gaussianize: bool,
-    names: Sequence[str] | None,
-    dtype: torch.dtype,
-    **treatment: object,
-) -> Preprocessing:
-    """Returns the preprocessing with one treatment of columns, of reals if there are ``rows``."""
-    columns = None
-    if rows is not None:
-        treatment |= {"exact": exact, "names": names, "seed": seed}
-        columns = _columns(split, rows, normalize, **treatment)
-    spec = {"width": split.width, "levels": split.levels, "margin": margin, "scale": scale,
+def _fitted(split: Split, rows: Tensor | None, options: SimpleNamespace) -> Preprocessing:
+    """Returns the preprocessing with one treatment of columns, of reals if there are ``rows``.
+
+    The ``options`` are the arguments of ``fit``.
+    """
+    normalize, names, dtype = options.normalize, options.names, options.dtype
+    columns = None if rows is None else _columns(split, rows, options)
+    spec = {"width": split.width, "levels": split.levels,
+            "margin": options.margin, "scale": options.scale,
             "columns": columns.spec if columns else {},
-            "counts": columns.counts if columns and exact else []}  # fmt: skip
-    layers = columns.layers[:] if columns else _elementwise(spec)
-    rho = None
+            "counts": columns.counts if columns and options.exact else []}  # fmt: skip
+    layers, rho = columns.layers[:] if columns else _elementwise(spec), None
     if normalize != "none":
         full = normalize != "standardize"
-        kept, held = _some_moments(split, layers, seed, _as_is(spec), full=full)
+        kept, held = _moments(split, layers, options.seed, _as_is(spec), full=full)
         whole = kept + held
         _check_varied(whole.variance > 0, names)
         if rows is not None:
@@ -204,9 +196,15 @@ def _fitted(
             least = torch.linalg.eigvalsh(whole.correlations(whole.variance))[0]
             normalize = "cholesky" if least < DEPENDENT else "standardize"
         if normalize != "standardize":
-            rho = _chosen(kept, held, dtype) if shrinkage is None else shrinkage
+            fixed = options.shrinkage
+            rho = _chosen(kept, held, dtype) if fixed is None else fixed
         layers += _normalizer(whole, normalize, rho, dtype)
-    last = _gaussianized(split, layers, seed) if gaussianize else []
+    last = []
+    if options.gaussianize:
+        some = split.some(marginals.enough(split.width), options.seed).x
+        noise = RowGenerator(options.seed, "gaussianize")
+        directions = _flow(split.width, layers).double().preprocess(some, generator=noise)
+        last = marginals.gaussianized(directions)
     spec |= {"normalize": normalize, "gaussianized": bool(last)}
     return Preprocessing([*layers, *last], spec, columns, rho)
 
@@ -269,23 +267,16 @@ def transformed(
         first += len(rows)
 
 
-def _columns(
-    split: Split, rows: Tensor, normalize: str, **options: object
-) -> marginals.Marginals | None:
+def _columns(split: Split, rows: Tensor, options: SimpleNamespace) -> marginals.Marginals | None:
     """Returns the treatment of columns, by rows in random order; None if nothing asks for it."""
     categories = torch.tensor(split.categories) > 0
-    asked = any(options[name] for name in ("grids", "tails", "bounds"))
-    if normalize == "none" and not asked and not categories.any():
+    asked = options.grids or options.tails or options.bounds
+    if options.normalize == "none" and not asked and not categories.any():
         return None
     first, last = split.ends
-    _check_varied((first != last).cpu() | categories, options["names"])
-    return marginals.fit(rows, categories=split.categories, ends=(first, last), **options)
-
-
-def _counts(split: Split, seed: int) -> list[int]:
-    """Returns the number of elements of each level in some of the rows."""
-    values = split.some(marginals.enough(split.width), seed).x.flatten().long()
-    return torch.bincount(values, minlength=split.levels).tolist()
+    _check_varied((first != last).cpu() | categories, options.names)
+    used = {name: getattr(options, name) for name in TREATMENT}
+    return marginals.fit(rows, categories=split.categories, ends=(first, last), **used)
 
 
 def _elementwise(spec: Mapping[str, Any]) -> list[Bijection]:
@@ -298,15 +289,6 @@ def _elementwise(spec: Mapping[str, Any]) -> list[Bijection]:
     if margin is None:
         return [Dequantize(levels), Affine(0.0, 1 / levels, (width,), dtype=torch.float64)]
     return [Dequantize(levels), Logit(spec["scale"], upper=levels, margin=margin)]
-
-
-def _gaussianized(split: Split, layers: Sequence[Bijection], seed: int) -> list[Bijection]:
-    """Returns the map of preprocessed directions to normal ones, by some of the rows."""
-    flow = _flow(split.width, layers).double()
-    rows = split.some(marginals.enough(split.width), seed).x
-    return marginals.gaussianized(
-        flow.preprocess(rows, generator=RowGenerator(seed, "gaussianize"))
-    )
 
 
 def _flow(width: int, layers: Iterable[Bijection]) -> Flow:
@@ -453,31 +435,25 @@ class _Moments(NamedTuple):
         return self.squares / self.count * torch.outer(variance, variance).rsqrt()
 
 
-def _some_moments(
-    split: Split, layers: Sequence[Bijection], seed: int, as_is: Tensor, *, full: bool
-) -> tuple[_Moments, _Moments]:
-    """Returns the moments of random rows, or of all rows if some column is constant in these."""
-    most = max(MOMENTS, 1000 * split.width)
-    few = 2 * most * split.row_bytes <= BUDGET
-    some = sampled(split, most, seed, "moments") if few else split
-    kept, held = _moments(some, layers, seed, as_is, full=full)
-    if some is split or ((kept + held).variance > 0).all():
-        return kept, held
-    return _moments(split, layers, seed, as_is, full=full)
-
-
 def _moments(
     split: Split, layers: Sequence[Bijection], seed: int, as_is: Tensor, *, full: bool
 ) -> tuple[_Moments, _Moments]:
-    """Returns the moments, in float64, of all rows but each fifth, and of those.
+    """Returns the moments, in float64, of random rows but each fifth, and of those.
 
-    Columns that stay ``as_is`` have those of N(0, I).
+    They are those of all rows if a column is constant in the random ones. Columns that stay
+    ``as_is`` have the moments of N(0, I).
     """
-    first = 0
-    kept = held = _Moments.of(torch.zeros(0, split.width, dtype=torch.float64), full=full)
-    for y, _ in transformed(split, layers, seed):
-        out = torch.arange(first, first + len(y)) % HELD == HELD - 1
-        kept += _Moments.of(y[~out], full=full)
-        held += _Moments.of(y[out], full=full)
-        first += len(y)
-    return kept.without(as_is), held.without(as_is)
+    most = max(MOMENTS, 1000 * split.width)
+    few = 2 * most * split.row_bytes <= BUDGET
+    for some in (sampled(split, most, seed, "moments") if few else split, split):
+        first = 0
+        kept = held = _Moments.of(torch.zeros(0, split.width, dtype=torch.float64), full=full)
+        for y, _ in transformed(some, layers, seed):
+            out = torch.arange(first, first + len(y)) % HELD == HELD - 1
+            kept += _Moments.of(y[~out], full=full)
+            held += _Moments.of(y[out], full=full)
+            first += len(y)
+        kept, held = kept.without(as_is), held.without(as_is)
+        if some is split or ((kept + held).variance > 0).all():
+            break
+    return kept, held

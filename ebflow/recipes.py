@@ -133,7 +133,8 @@ def recipe(
     settings["options"] = completed(
         settings["architecture"], {**settings.get("options", {}), **(options or {})}
     )
-    batch_size = min(settings.pop("batch_size", 128), _largest_batch(rows))
+    most = max(rows / 8, min(32, rows / 2), 1)  # an eighth of the rows, or half of a few rows
+    batch_size = min(settings.pop("batch_size", 128), 2 ** int(math.log2(most)))
     steps = max(LEAST_STEPS, LEAST_EPOCHS * rows // batch_size)
     return Recipe(name, columns=levels is None, batch_size=batch_size, steps=steps, **settings)
 
@@ -220,9 +221,3 @@ def _autoregressive(size: int, rows: int) -> dict[str, Any]:
     if rows < FEW_ROWS:
         settings |= {"weight_decay": 0.3, "smoothing": 1.5 * max(rows, 1) ** -0.25}
     return settings
-
-
-def _largest_batch(rows: int) -> int:
-    """Returns a power of two of at most an eighth of the rows, or of half of a few rows."""
-    most = max(rows / 8, min(32, rows / 2), 1)
-    return 2 ** int(math.log2(most))

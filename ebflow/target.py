@@ -60,9 +60,8 @@ def rows_and_contexts(
     context = context[None] if context is not None and context.ndim == 1 else context
     names = flow.columns.features if flow.columns else None
     refuse(rows, rows.isinf(), "x", names, "a finite number")
-    if flow.context and (
-        context is None or context.ndim > 2 or len(context) not in (1, len(rows))
-    ):
+    fits = context is not None and context.ndim == 2 and len(context) in (1, len(rows))
+    if flow.context and not fits:
         found = None if context is None else tuple(context.shape)
         raise ValueError(f"context: found {found}, expected shape {(len(rows), flow.context)}")
     return rows, rows[:, :0] if context is None else context.expand(len(rows), -1)

@@ -8,8 +8,7 @@ With independent :math:`u_i` from U[0, 1) and :math:`n` from N(0, 1):
 * checkerboard: uniform on the eight squares of side 3 and even :math:`i + j` among the cells
   :math:`[3i, 3i + 3) \times [3j, 3j + 3)`, :math:`-2 \le i, j \le 1`.
 
-Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
-Kira, Lee, 2023), arXiv:2305.15267, and its repository.
+Source: Chao et al. (2023), arXiv:2305.15267, and its repository.
 """
 
 import math

@@ -70,16 +70,14 @@ class Trainer:
             training split are sampled again as training proceeds.
         loss: The loss; it gets the core of the flow.
         steps: The number of steps; ``math.inf``: no limit.
-        max_seconds: Seconds of the whole training, validations included. The schedule follows
-            steps or seconds, whichever are nearer to their limit.
+        max_seconds: Seconds of the whole training, validations included; as in ``ebflow.fit``.
         smoothing: Standard deviation of noise on preprocessed rows at the start, except on
             categories with exact probabilities: those of other flows are noisy, too. It falls
             with the fourth power of the remaining training.
         ema_decay: The average's decay d, used as min(d, (1 + t)/(10 + t)) at update t.
         validate_every: Steps between validations. Before the first of them, and after the first
             epoch, there are others at steps 16, 32, 64, …: few rows are over-fitted soon.
-        patience: Validations of that interval without improvement before training stops; None:
-            no limit.
+        patience: As in ``ebflow.fit``.
         retry: True if a training that becomes non-finite resumes once from its best validation,
             with a quarter of the learning rate and other noise. If it becomes non-finite again,
             it ends there. False: it raises.
@@ -377,10 +375,8 @@ class Trainer:
             state.ended, state.verdict = "steps", f"ended after {self.step} steps{reason}"
         elif self.progress >= 1:
             of = f" of {self.steps:,}" if self.steps < math.inf else ""
-            verdict = (
-                f"stopped after {round(self.max_seconds, 1):g} s (step {self.step:,}{of}){reason}"
-            )
-            state.ended, state.verdict = "seconds", verdict
+            done = f"{round(self.max_seconds, 1):g} s (step {self.step:,}{of})"
+            state.ended, state.verdict = "seconds", f"stopped after {done}{reason}"
 
     def _due(self) -> bool:
         step, early = self.step, False

@@ -30,8 +30,7 @@ def pixelcnn(
     constant between integers, so likelihoods alone train the flow, and its score is 0. A sample
     takes as many steps as the image has pixels.
 
-    Source: Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner, Kavukcuoglu, 2016),
-    arXiv:1601.06759.
+    Source: Pixel Recurrent Neural Networks (van den Oord et al., 2016), arXiv:1601.06759.
 
     Arguments:
         shape: The shape (C, H, W) of an event.

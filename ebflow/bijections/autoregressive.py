@@ -172,15 +172,10 @@ class Autoregressive(Contextual):
         super().__init__(context)
         self.size, self.transform = size, transform
         generator = generator or torch.Generator().manual_seed(0)
+        hidden = hidden or min(max(128 if context else 64, 8 * size), 512)
         seen = context + FEATURES * len(categories)
-        self.conditioner = Conditioner(
-            size,
-            transform.count,
-            hidden=hidden or min(max(128 if context else 64, 8 * size), 512),
-            blocks=blocks,
-            context=seen,
-            generator=generator,
-        )
+        network = {"hidden": hidden, "blocks": blocks, "context": seen, "generator": generator}
+        self.conditioner = Conditioner(size, transform.count, **network)
         self.levels = Levels(categories, rows) if categories else None
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,7 @@ So a layer provides its value, ``pullback`` (the first line), ``tangent`` (:math
 nor a second backward pass. If :math:`J` does not depend on the input, :math:`\psi` is not in any
 score: this is why score matching of a flow is cheap.
 
-Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
-Kira, Lee, 2023), arXiv:2305.15267.
+Source: Chao et al. (2023), arXiv:2305.15267.
 """
 
 import copy
@@ -256,22 +255,28 @@ class ConstantLinearization(Linearization):
 class _AutogradLinearization(Linearization):
     def __init__(self, layer: Bijection, x: Tensor) -> None:
         self.layer = layer
-        with _differentiating():
+        with torch.inference_mode(False), torch.enable_grad():
             x = _without_inference(x)
             self.x = x if x.requires_grad else x.detach().requires_grad_()
             self.y, self.psi = layer.forward_and_log_det(self.x)
 
     def pullback(self, s: Tensor) -> Tensor:
-        with _differentiating():
+        with torch.inference_mode(False), torch.enable_grad():
             return _pulled(self.x, self.y, self.psi, _without_inference(s))
 
     def tangent(self, v: Tensor) -> Tensor:
-        with _differentiating():  # Jᵀ w is linear in w, and its gradient along v is J v
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):  # Jᵀ w is linear in w, and its gradient along v is J v
             w = torch.zeros_like(self.y, requires_grad=True)
             return _along(gradient([self.y], self.x, [w]), w, v)
 
     def curvature(self, v: Tensor, s: Tensor) -> Tensor:
-        with _differentiating():  # at a copy of x, because s depends on x and is constant here
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):  # at a copy of x, because s depends on x and is constant here
             x = self.x.view_as(self.x)
             score = _pulled(x, *self.layer.forward_and_log_det(x), _without_inference(s))
             return sum_event(_along(score, x, v) * _without_inference(v), x)
@@ -288,12 +293,6 @@ def _along(y: Tensor, x: Tensor, v: Tensor) -> Tensor:
     """Returns the gradients of v·y by ``x`` for K directions, with shape (K, B, *event)."""
     rows = [_without_inference(row).expand_as(y) for row in v]
     return torch.stack([gradient([y], x, [row]) for row in rows])
-
-
-@contextmanager
-def _differentiating() -> Iterator[None]:
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
 
 
 def _without_inference(t: Tensor) -> Tensor:

@@ -15,9 +15,8 @@ cell.
 The network has few values for each category (``RANK``), and a matrix of K rows makes them
 logits. The cost of a row is O(m K RANK) beside the network's.
 
-Source: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, Murray, Larochelle,
-2015), arXiv:1502.03509; Entity Embeddings of Categorical Variables (Guo, Berkhahn, 2016),
-arXiv:1604.06737.
+Source: MADE (Germain et al., 2015), arXiv:1502.03509; Entity Embeddings of Categorical Variables
+(Guo, Berkhahn, 2016), arXiv:1604.06737.
 """
 
 import math

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from ..networks import perceptron
+from ..networks import perceptron, zeroed
 from .base import Bijection, ConstantLinearization, Contextual, Linearization
 
 BOUND = 3.0  # Bound of |s|, by s ← bound · tanh(s / bound)
@@ -43,13 +43,11 @@ class ConditionalAffine(Contextual):
         self.channels = (shape[0], *[1] * (len(shape) - 1))
         outputs = 2 * shape[0]
         generator = generator or torch.Generator().manual_seed(0)
-        self.line = skip_init(nn.Linear, context, outputs)
+        self.line = zeroed(skip_init(nn.Linear, context, outputs))
         self.bend = perceptron(
             context, outputs, hidden=hidden, depth=2, activation="swish", generator=generator
         )
-        for layer in (self.line, self.bend[-1]):
-            for parameter in layer.parameters():
-                nn.init.zeros_(parameter)
+        zeroed(self.bend[-1])
 
     def condition(self, context: Tensor) -> Bijection:
         s, t = (self.line(context) + self.bend(context)).chunk(2, 1)

@@ -18,10 +18,8 @@ and by block elimination :math:`\log |\det J| = \sum_i \log |\det S_i|`. That is
 O(D³), for D / m strips one after another. Pivoting exchanges rows within a strip and not between
 strips, so S may be ill-conditioned even if J is not. ``Elimination.accurate`` detects this.
 
-Sources: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
-Kira, Lee, 2023), arXiv:2305.15267; Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma,
-Dhariwal, 2018), arXiv:1807.03039, for 1×1; Matrix Computations (Golub, Van Loan, 4th edition,
-2013), §4.5, for strips.
+Sources: Chao et al. (2023), arXiv:2305.15267; Kingma and Dhariwal (2018), arXiv:1807.03039, for
+1×1; Matrix Computations (Golub, Van Loan, 4th edition, 2013), §4.5, for strips.
 """
 
 import math

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from ..networks import FEATURES, started, waves
+from ..networks import FEATURES, started, waves, zeroed
 from .base import Contextual
 from .categorical import NORMALIZER, RANK, inverted, latents, of_levels, start
 
@@ -120,14 +120,13 @@ class Network(nn.Module):
         dilations = islice(cycle(DILATIONS), depth)
         self.inner.extend(conv(narrow, narrow, 1, dilation=d) for d in dilations)
         self.enter = nn.ModuleList(pixelwise(hidden, narrow, generator) for _ in range(depth))
-        self.outer = nn.ModuleList(skip_init(nn.Conv2d, narrow, hidden, 1) for _ in range(depth))
+        last = (skip_init(nn.Conv2d, narrow, hidden, 1) for _ in range(depth))
+        self.outer = nn.ModuleList(map(zeroed, last))
         self.own = nn.ModuleList(  # of the channels before one, of the same pixel
             pixelwise(k * FEATURES, hidden, generator) for k in range(1, channels)
         )
-        self.leave = nn.ModuleList(skip_init(nn.Conv2d, hidden, rank, 1) for _ in range(channels))
-        for layer in (*self.outer, *self.leave):
-            for parameter in layer.parameters():
-                nn.init.zeros_(parameter)
+        last = (skip_init(nn.Conv2d, hidden, rank, 1) for _ in range(channels))
+        self.leave = nn.ModuleList(map(zeroed, last))
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Returns values with shape (B, C, rank, H, W) for features (B, C · FEATURES, H, W)."""
@@ -223,17 +222,14 @@ class PixelCNN(Contextual):
         log_det = of_levels(log_probs, codes) + (0.5 * u * u + NORMALIZER)
         return u.view_as(x), log_det.sum(1)
 
-    def _is_differentiated(self, x: Tensor) -> bool:
-        """Returns True if autograd has to record the operations."""
-        trained = x.requires_grad or any(p.requires_grad for p in self.parameters())
-        return torch.is_grad_enabled() and trained
-
     def _parts(self, x: Tensor) -> Iterator[tuple["PixelCNN", Tensor]]:
         """Yields images whose logits take a bounded memory, and the layer given their contexts.
 
         All images are one part if gradients are needed, or in a graph.
         """
-        if self._is_differentiated(x) or torch.compiler.is_exporting() or not len(x):
+        trained = x.requires_grad or any(p.requires_grad for p in self.parameters())
+        recorded = torch.is_grad_enabled() and trained
+        if recorded or torch.compiler.is_exporting() or not len(x):
             yield self, x
             return
         most, context = max(1, VALUES // (x[0].numel() * self.levels)), self.contexts(x)

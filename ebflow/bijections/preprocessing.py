@@ -209,8 +209,7 @@ class ActNorm(Affine):
     has the same scale. Before, the layer is the identity. Events have shape (C, *): a vector's
     elements are its channels.
 
-    Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
-    arXiv:1807.03039.
+    Source: Glow (Kingma, Dhariwal, 2018), arXiv:1807.03039.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:

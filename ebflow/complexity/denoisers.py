@@ -17,7 +17,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from ..networks import perceptron, started
+from ..networks import perceptron, started, zeroed
 from .instances import HALF
 
 WAVES = 16  # The number of frequencies that encode the noise level
@@ -120,7 +120,7 @@ class ResidualNetwork(nn.Module):
     def __init__(self, size: int, width: int, blocks: int, generator: torch.Generator) -> None:
         super().__init__()
         self.first = started(skip_init(nn.Linear, size, width), generator)
-        self.last = _zero(skip_init(nn.Linear, width, size))
+        self.last = zeroed(skip_init(nn.Linear, width, size))
         self.blocks = nn.ModuleList(_Block(width, generator) for _ in range(blocks))
 
     def forward(self, x: Tensor, waves: Tensor) -> Tensor:
@@ -137,18 +137,12 @@ class _Block(nn.Module):
     def __init__(self, width: int, generator: torch.Generator) -> None:
         super().__init__()
         self.up = started(skip_init(nn.Linear, width, width, bias=False), generator)
-        self.down = _zero(skip_init(nn.Linear, width, width, bias=False))
+        self.down = zeroed(skip_init(nn.Linear, width, width, bias=False))
         self.conditioning = started(skip_init(nn.Linear, 2 * WAVES, width), generator)
 
     def forward(self, h: Tensor, waves: Tensor) -> Tensor:
         normed = F.layer_norm(h, h.shape[1:])
         return h + self.down(F.silu(self.up(normed) + self.conditioning(waves)))
-
-
-def _zero(layer: nn.Module) -> nn.Module:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer
 
 
 def _waves(level: Tensor) -> Tensor:

@@ -39,15 +39,11 @@ def as_tensor(x: ArrayLike, what: str) -> Tensor:
 def as_events(
     x: ArrayLike, event_shape: Sequence[int], columns: Columns | None, dtype: torch.dtype
 ) -> Tensor:
-    """Returns ``x`` with shape (*batch, *event).
+    """Returns ``x`` with shape (*batch, *event), as ``Flow.as_events``.
 
     A tensor has the numbers of the modelled columns. A frame, or an array with shape
-    (*batch, K), has the columns of the table. A Series is one column. The flow's ``dtype`` has to
-    hold all numbers.
-
-    Raises:
-        ValueError: if a number is too large, or the last dimensions of ``x`` are neither an event
-            nor, without ambiguity, as many elements (rows of an image, images of rows).
+    (*batch, K), has the columns of the table. A Series is one column. The last dimensions are an
+    event or, if that is unambiguous, as many elements (rows of an image, images of rows).
     """
     event = tuple(event_shape)
     x = _shaped(x if isinstance(x, Tensor) else _numbers(x, columns, "x"), event)
@@ -123,13 +119,10 @@ def context_of(
 
 
 def as_context(context: ArrayLike | None, width: int, columns: Columns | None) -> Tensor | None:
-    """Returns contexts with shape (*batch, C); the last dimension may be omitted if C = 1.
+    """Returns contexts with shape (*batch, C), as ``Flow.as_context``.
 
-    A tensor has the C elements, ``width`` of the flow, of which those of a category are one-hot.
-    An array, a frame, a dictionary or a value has the contexts' columns.
-
-    Raises:
-        ValueError: if the flow has no context, or one of another size.
+    The last dimension may be omitted if C = 1. A tensor has the C elements, ``width`` of the flow,
+    of which those of a category are one-hot. Other data have the contexts' columns.
     """
     if context is None:
         return None

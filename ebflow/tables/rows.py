@@ -48,15 +48,9 @@ class Rows(Split):
         else:
             refuse(rows, rows > levels - 1, "x", None, f"0 … {levels - 1}")
         context = None if context is None else _checked_context(context.detach(), len(x))
-        super().__init__(
-            name,
-            shape=x.shape[1:],
-            dtype=x.dtype,
-            levels=levels,
-            parts=[len(x)],
-            context_width=0 if context is None else context.shape[1],
-            categories=categories,
-        )
+        width = 0 if context is None else context.shape[1]
+        options = {"levels": levels, "context_width": width, "categories": categories}
+        super().__init__(name, shape=x.shape[1:], dtype=x.dtype, parts=[len(x)], **options)
         self.resident = Batch(rows, context)
 
     def read(self, parts: Sequence[int]) -> Batch:

@@ -15,18 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from . import frames
 from .column import SHOWN, Column
-from .frames import (
-    ArrayLike,
-    Series,
-    columns_of,
-    is_positional,
-    key,
-    library_of,
-    read,
-    replaced,  # fmt: skip
-    write,
-)
+from .frames import ArrayLike, Series, columns_of, is_positional, key, library_of, read
 
 
 class Columns(Sequence[Column]):
@@ -138,7 +129,7 @@ class Columns(Sequence[Column]):
         if contexts is not None and self.names_contexts:
             series |= self.context._decoded(self.context.from_one_hot(contexts))
             columns += self.context
-        return write(self.library, {c.key: series[c.name] for c in columns})
+        return frames.write(self.library, {c.key: series[c.name] for c in columns})
 
     def fill(self, frame: ArrayLike, numbers: np.ndarray) -> ArrayLike:
         """Returns a frame with its missing values replaced by those of numbers (N, D).
@@ -146,8 +137,9 @@ class Columns(Sequence[Column]):
         All other values, and columns that are no part of the table, stay as they are.
         """
         own, decoded = self.named(frame), self._decoded(numbers)
-        return replaced(frame, {name: read(column, name).filled(decoded[name])
-                                for name, column in own.items() if name in decoded})  # fmt: skip
+        return frames.replaced(frame, {name: read(column, name).filled(decoded[name])
+                                       for name, column in own.items()
+                                       if name in decoded})  # fmt: skip
 
     def one_hot(self, numbers: np.ndarray, frame: ArrayLike = None) -> np.ndarray:
         """Returns numbers (*batch, D) as contexts (*batch, C): each code as K zeros and ones.

@@ -9,18 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from ebflow import recipes
-from pipelines.config import (
-    AnchorConfig,
-    DataConfig,
-    Dense,
-    DensityConfig,
-    Likelihood,
-    PreprocessConfig,
-    TrainConfig,
-    Training,
-)
+from pipelines.config import AnchorConfig, DataConfig, Dense, DensityConfig, Likelihood
+from pipelines.config.data import PreprocessConfig
 from pipelines.config.model import MODELS
 from pipelines.config.source import opened
+from pipelines.config.training import TrainConfig, Training
 
 MANY = 100_000  # Rows assumed by a recipe that is chosen by name: enough for the largest batch
 

@@ -14,15 +14,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    PositiveInt,
-    ValidationError,
-)
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, PositiveInt
 
 from ebflow.errors import BadInput
 from ebflow.tables import Columns
@@ -171,7 +164,7 @@ class Manifest(Record):
             raise BadInput("no such file", file=path, expected=expected) from None
         except OSError as error:
             raise BadInput(f"cannot be read ({error.strerror})", file=path) from None
-        except ValidationError as error:
+        except pydantic.ValidationError as error:
             raise first_error(error, path) from None
         rows: Counter[str] = Counter()
         for shard in manifest.shards:

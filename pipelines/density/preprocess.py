@@ -12,17 +12,8 @@ from pipelines.config import PreprocessFit
 from pipelines.data.dataset import Dataset
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
-from pipelines.training.preprocessing import (
-    COLUMNS,
-    GAUSSIAN,
-    MIXTURE,
-    NUMBERS,
-    PREPROCESSING,
-    baseline,
-    column_names,
-    fit_preprocessing,
-    preprocessed_splits,
-)
+from pipelines.training import preprocessing as fits
+from pipelines.training.preprocessing import COLUMNS, GAUSSIAN, MIXTURE, NUMBERS, PREPROCESSING
 
 
 def preprocess(config: PreprocessFit, data: Path, *, run: StageRun) -> None:
@@ -38,14 +29,14 @@ def preprocess(config: PreprocessFit, data: Path, *, run: StageRun) -> None:
     """
     dataset, report = run.open(config, Dataset(data)), run.reporter.progress
     report(0.0, "fits the preprocessing")
-    preprocessing = fit_preprocessing(config, dataset)
+    preprocessing = fits.fit_preprocessing(config, dataset)
     preprocessing.save(run.output / PREPROCESSING)
-    columns, names = preprocessing.columns, column_names(dataset)
+    columns, names = preprocessing.columns, fits.column_names(dataset)
     write_json(run.output / COLUMNS, summary(columns, names) if columns else {})
     report(1 / 3, "fits the Gaussian")
-    gaussian = baseline(dataset, config.options)
+    gaussian = fits.baseline(dataset, config.options)
     report(2 / 3, "fits mixtures of Gaussians")
-    train, validation = preprocessed_splits(dataset, gaussian, config.seed)
+    train, validation = fits.preprocessed_splits(dataset, gaussian, config.seed)
     contexts = dataset.split("train").context_width
     mixture = mixtures.fit_mixture(train, validation, seed=config.seed, contexts=contexts)
     replace(gaussian, base=mixture).save(run.output / MIXTURE)

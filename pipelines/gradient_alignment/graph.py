@@ -22,15 +22,8 @@ from pipelines.density.graph import prepare
 from pipelines.engine.graphs import all_or_fail, subgraph
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.stages import Artefact, Source, Stage
+from pipelines.gradient_alignment import models
 from pipelines.gradient_alignment.config import AlignmentConfig
-from pipelines.gradient_alignment.models import (
-    BASELINE,
-    flow_config,
-    judge,
-    measuring,
-    models,
-    replicates,
-)
 
 PACKAGE = "pipelines.gradient_alignment"
 
@@ -50,7 +43,7 @@ def check(config: AlignmentConfig) -> Source:
         raise BadInput(option="--data.context", found=", ".join(data.context), expected="None")
     reader = opened(data)
     counts = counted(reader, data)
-    plain = models(config)[BASELINE].classifier
+    plain = models.models(config)[models.BASELINE].classifier
     if plain.batch_size > counts.train:
         raise BadInput(
             option="--data.rows",
@@ -63,11 +56,11 @@ def check(config: AlignmentConfig) -> Source:
 def alignment(config: AlignmentConfig, source: Source) -> dict[str, Artefact]:
     """Returns the report, as expressions of redun. A model that fails stops no other."""
     data, densities, measured = [], [], []
-    for one in replicates(config):
+    for one in models.replicates(config):
         rows = prepare(one.data, source=source)
         inputs = {"data": rows, "flows": flows(one, rows), "all_rows": _flow(one, rows)}
         data.append(rows)
-        densities.append(reference(measuring(one), **inputs, title=f"seed {one.seed}"))
+        densities.append(reference(models.measuring(one), **inputs, title=f"seed {one.seed}"))
         measured += _measured(one, inputs)
     finished = all_or_fail(measured)
     return {"report": align(config, data=data, densities=densities, measured=finished)}
@@ -76,16 +69,16 @@ def alignment(config: AlignmentConfig, source: Source) -> dict[str, Artefact]:
 def _flow(config: AlignmentConfig, data: Artefact, label: int | None = None) -> Artefact:
     """Returns the trained flow of a class; None: of all rows."""
     rows = "all" if label is None else f"class {label}"
-    return flow(flow_config(config, label), data=data, title=f"{rows}, seed {config.seed}")
+    return flow(models.flow_config(config, label), data=data, title=f"{rows}, seed {config.seed}")
 
 
 def _measured(config: AlignmentConfig, inputs: Mapping[str, Any]) -> Iterator[Artefact]:
     """Yields the measurements of the models of a seed, from its data and flows."""
-    data, settings = inputs["data"], measuring(config)
+    data, settings = inputs["data"], models.measuring(config)
     independent = judged(config, data)
-    some = models(config)
-    plain = some[BASELINE].classifier
-    base = classify(plain, data=data, title=f"{BASELINE}, seed {config.seed}")
+    some = models.models(config)
+    plain = some[models.BASELINE].classifier
+    base = classify(plain, data=data, title=f"{models.BASELINE}, seed {config.seed}")
     for name, model in some.items():
         title = f"{name}, seed {config.seed}"
         # A shifted model is the baseline's training, which has one job and one title.
@@ -99,7 +92,7 @@ def _measured(config: AlignmentConfig, inputs: Mapping[str, Any]) -> Iterator[Ar
 @subgraph()
 def judged(config: AlignmentConfig, data: Artefact) -> Artefact:
     """Returns the trained judge of a seed."""
-    judging = judge(config, Manifest.load(data.path).shape)
+    judging = models.judge(config, Manifest.load(data.path).shape)
     return classify(judging, data=data, title=f"judge, seed {config.seed}")
 
 

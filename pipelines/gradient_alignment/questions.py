@@ -15,16 +15,9 @@ import pandas as pd
 
 from ebflow.alignment.regularizers import smallest_trace
 from pipelines.gradient_alignment.models import BASELINE, BLIND, CLIP, Model
+from pipelines.reporting import statistics
 from pipelines.reporting.claims import Check, Claim, Conclusion, Question, decide
-from pipelines.reporting.statistics import (
-    Confidence,
-    Interval,
-    above,
-    below,
-    rank_correlation,
-    student,
-    within,
-)
+from pipelines.reporting.statistics import Confidence, Interval, above, below, student, within
 
 FEWEST = 8  # The least number of sound trainings whose order is judged
 
@@ -188,7 +181,7 @@ def order(one: str, other: str) -> Number:
             for metric in (one, other)
         ]
         ordered = np.all([np.ptp(values, axis=1) > 0 for values in pair], axis=0)
-        return np.where(ordered, rank_correlation(*pair), np.nan)
+        return np.where(ordered, statistics.rank_correlation(*pair), np.nan)
 
     return Number("rank correlation over these models", compute)
 

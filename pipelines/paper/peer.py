@@ -84,7 +84,7 @@ def fit(
         step, batch = next(batches)
         return -network().log_prob(preprocess(batch.x, step).float()).mean()
 
-    values = _of_network(network)
+    values = torch.no_grad()(lambda x: network().log_prob(x.float()))
     looks = fits.train(network, loss, lambda: validation(values), config)
     return density(values), looks
 
@@ -113,10 +113,6 @@ class _Values(Base):
 
     def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
         raise NotImplementedError("a peer is not sampled")
-
-
-def _of_network(network: zuko.flows.Flow) -> Callable[[Tensor], Tensor]:
-    return torch.no_grad()(lambda x: network().log_prob(x.float()))
 
 
 def _of_mixture(mixture: fits.GaussianMixture) -> Callable[[Tensor], Tensor]:

@@ -3,14 +3,8 @@
 from collections.abc import Iterator
 from functools import partial
 
-from pipelines.config import (
-    AnchorConfig,
-    Convolutional,
-    Dense,
-    DensityConfig,
-    Objective,
-    PreprocessConfig,
-)
+from pipelines.config import AnchorConfig, Convolutional, Dense, DensityConfig, Objective
+from pipelines.config.data import PreprocessConfig
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment
 from pipelines.paper.config import PaperConfig

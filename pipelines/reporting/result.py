@@ -165,18 +165,12 @@ def _claims(summary: Mapping[str, Any], separator: str) -> Iterator[tuple[str, .
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """Returns warnings, findings, main table and claims."""
-    return "\n\n".join(filter(None, _paragraphs(summary)))
-
-
-def _paragraphs(summary: Mapping[str, Any]) -> Iterator[str]:
-    yield from (f"Warning: {text}" for text in summary["warnings"])
-    yield " ".join(summary["findings"])
+    parts = [*(f"Warning: {text}" for text in summary["warnings"]), " ".join(summary["findings"])]
     if headline := summary["headline"]:
-        yield _markdown_table(headline["headings"], headline["rows"])
-        yield headline["note"]
+        parts += [_markdown_table(headline["headings"], headline["rows"]), headline["note"]]
     if summary["claims"]:
-        yield _markdown_table(CLAIMS, _claims(summary, " "))
-    yield " ".join(summary["would_change"])
+        parts.append(_markdown_table(CLAIMS, _claims(summary, " ")))
+    return "\n\n".join(filter(None, [*parts, " ".join(summary["would_change"])]))
 
 
 def _markdown_table(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -16,15 +16,9 @@ from itertools import accumulate, chain
 import numpy as np
 import pandas as pd
 
+from pipelines.reporting import statistics
 from pipelines.reporting.claims import Claim, Conclusion, Measured, Question, decide
-from pipelines.reporting.statistics import (
-    Region,
-    above,
-    below,
-    bootstrap,
-    rank_correlation,
-    student,
-)
+from pipelines.reporting.statistics import Region, above, below, bootstrap, student
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.data_like import DELTA, LEARNER, LEAST, WIDEST, ladder
 from pipelines.sample_complexity.exponents import NETWORKS, Exponent, about_exponents, closed_forms
@@ -177,7 +171,7 @@ def _ordered(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[Measured]
     }
     for levels, errors in pairs.items():
         yield _mean(
-            rank_correlation(*errors), above(SAME_ORDER),
+            statistics.rank_correlation(*errors), above(SAME_ORDER),
             f"With a mode of weight η = {eta:g}, mean square and quantile order networks alike, "
             f"{levels}: ranks are correlated by more than {SAME_ORDER:g}", FAMILY, None,
         )  # fmt: skip

@@ -7,17 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebflow.complexity import errors
+from ebflow.complexity import errors, instances
 from ebflow.complexity.denoisers import RectifiedDenoisers
-from ebflow.complexity.instances import (
-    HALF,
-    cumulative_losses,
-    erm,
-    far_class,
-    far_mode,
-    stratified,
-    worst_eta,
-)
+from ebflow.complexity.instances import HALF, far_mode, stratified, worst_eta
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.sample_complexity.config import DELTAS, EPSILON, FiniteCell, NetworkCell
@@ -54,7 +46,7 @@ def finite(cell: FiniteCell) -> Iterator[dict[str, Any]]:
     eta, sizes = worst_eta(cell.ratio, EPSILON), grid(OF_CLASS, cell.ratio)
     truth = far_mode(cell.ratio, eta)
     smooth = truth.smoothed(HALF)
-    scores = [hypothesis.score for hypothesis in far_class(smooth)]
+    scores = [hypothesis.score for hypothesis in instances.far_class(smooth)]
     test = stratified(truth, TEST, generator=derive(cell.seed, "test"))
     exact = smooth.score(test.noisy)
     gaps = torch.stack([score(test.noisy) - exact for score in scores])
@@ -63,8 +55,8 @@ def finite(cell: FiniteCell) -> Iterator[dict[str, Any]]:
         noise = derive(cell.seed, "finite class", f"{cell.ratio:g}", index)
         clean, component = truth.sample_with_components(sizes[-1], generator=noise)
         z = normal(clean.shape, clean, noise)
-        losses = cumulative_losses(scores, clean + HALF * z, -z / HALF, sizes)
-        chosen = erm(losses, generator=noise)
+        losses = instances.cumulative_losses(scores, clean + HALF * z, -z / HALF, sizes)
+        chosen = instances.erm(losses, generator=noise)
         yield {
             "panel": "finite", "learner": "finite class", "ratio": cell.ratio, "size": 1,
             "eta": eta, "m": sizes, "seed": index,

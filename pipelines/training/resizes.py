@@ -9,12 +9,7 @@ import time
 import ray
 from ray.exceptions import RayActorError
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
-from ray.train.v2._internal.execution.controller.state import (
-    InitializingState,
-    ReschedulingState,
-    ResizingState,
-    RestartingState,
-)
+from ray.train.v2._internal.execution.controller import state
 from ray.train.v2._internal.execution.worker_group import WorkerGroup, WorkerGroupPollStatus
 
 from pipelines.training.loop import SAVE
@@ -23,7 +18,7 @@ SAVE_S = 60.0  # Seconds that a change waits for a checkpoint; a validation may 
 POLL_S = 0.1
 WAIT_S = 1.0  # Seconds between two attempts to start the fewest workers
 
-WAITING = InitializingState, RestartingState, ReschedulingState
+WAITING = state.InitializingState, state.RestartingState, state.ReschedulingState
 
 
 class Resizes(ControllerCallback, WorkerGroupCallback):
@@ -46,7 +41,7 @@ class Resizes(ControllerCallback, WorkerGroupCallback):
         """Waits for a checkpoint if workers are about to be replaced, and for nodes."""
         if isinstance(current_state, WAITING) and type(previous_state) is type(current_state):
             time.sleep(WAIT_S)  # Ray's controller would try again at once
-        if isinstance(current_state, ResizingState):
+        if isinstance(current_state, state.ResizingState):
             self.group.execute_async(_request)
             deadline = time.monotonic() + SAVE_S
             while time.monotonic() < deadline and self._saves():
