@@ -113,7 +113,10 @@ def log_probs(
             batches = (batch.to(flow.device) for batch in split.batches(batch_size))
             energies = (flow.energy(x, context=c, generator=noise) for x, c in batches)
             log_p.append(-torch.cat([energy.double() for energy in energies]) - log_z)
-        return torch.stack(log_p).mean(0).masked_fill(impossible.to(flow.device), -math.inf)
+        mean = torch.stack(log_p).mean(0)
+        if not impossible.any():
+            return mean
+        return mean.masked_fill(impossible.to(mean.device), -math.inf)
 
 
 def _rows(flow: Flow, x: ArrayLike, context: ArrayLike | None) -> Rows:
