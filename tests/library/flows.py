@@ -92,6 +92,11 @@ GIVEN = {
 FLOWS = {**SMALL, **GIVEN}
 
 
+def close(found, expected):
+    """Asserts that tensors agree in float64."""
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
 def at(flow, batch=5, seed=3):
     """Returns points."""
     return torch.randn(batch, *flow.event_shape, generator=seeded(seed))

@@ -1,7 +1,5 @@
 """Arguments at the boundary of the library: contexts, types and empty data."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -98,8 +96,3 @@ def test_a_dtype_is_one_of_real_numbers():
 def test_a_latent_has_the_size_of_the_flow(given):
     with pytest.raises(ValueError, match=r"u: found shape \(2, 4\), expected \(\*, 3\)"):
         given[0].from_latent(np.zeros((2, 4)))
-
-
-def test_a_state_is_plain():
-    sealed = checkpoint.seal({"sha256": {}, "lr": np.float64(0.5)})
-    assert json.loads(json.dumps(sealed))["lr"] == 0.5

@@ -89,11 +89,6 @@ def test_a_rare_row_is_completed_by_its_conditional_distribution(flow, table):
     assert shares.sum() == 1 and (abs(shares - p) < 4 * np.sqrt(p * (1 - p) / 400)).all()
 
 
-def test_saved_flows_have_the_same_probabilities(flow, table, tmp_path):
-    ebflow.save(flow, tmp_path / "flow")
-    assert ebflow.load(tmp_path / "flow").log_prob(table).equal(flow.log_prob(table))
-
-
 def test_other_architectures_have_codes_with_noise(table):
     for options in ({"architecture": "dense"}, {"objective": "dsm"}):
         flow = fitted(table, steps=2, **options)

@@ -189,13 +189,12 @@ def test_variances_are_numpys():
     assert found["latent/var_min"] == pytest.approx(expected) == found["latent/var_max"]
 
 
-def test_images_are_flattened():
+@pytest.mark.filterwarnings("error")
+def test_latents_of_images_of_one_row_and_with_gradients_have_statistics():
     u = latents(50, 6)
     assert latent_statistics(u.view(50, 1, 2, 3)) == latent_statistics(u)
-
-
-def test_statistics_of_one_row_are_numbers():
     assert all(math.isfinite(v) for v in latent_statistics(latents(1)).values())
+    assert latent_statistics(u.requires_grad_() * 1.0)  # keep no graph
 
 
 BEST = Validation(120.0, 119.0, -30.0)
@@ -218,8 +217,3 @@ def test_diagnoses(name):
 
 def test_a_likelihood_is_not_taken_for_score_matching():
     assert "Score matching" not in diagnose(NOW["blind"], BEST, BLIND, matching=False)
-
-
-@pytest.mark.filterwarnings("error")
-def test_statistics_of_latents_keep_no_graph():
-    assert latent_statistics(torch.randn(50, 6, requires_grad=True) * 1.0)

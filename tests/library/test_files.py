@@ -87,13 +87,13 @@ def test_of_a_file_that_fails_nothing_is_left(tmp_path):
     assert final.read_text() == "before"
 
 
-def test_what_is_no_finite_number_is_null(tmp_path):
+def test_json_takes_all_texts_and_what_is_no_finite_number_is_null(tmp_path):
     """Other readers than Python's know no NaN and no Infinity."""
-    found = {"se": math.nan, "rows": [{"low": -math.inf}, (1.5, True, None, "NaN")]}
+    found = {"se": math.nan, "rows": [{"low": -math.inf}, (1.5, True, None, "NaN")], "\udcff": "é"}
     write_json(tmp_path / "found.json", found)
     text = (tmp_path / "found.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail) == {
-        "se": None, "rows": [{"low": None}, [1.5, True, None, "NaN"]]
+        "se": None, "rows": [{"low": None}, [1.5, True, None, "NaN"]], "\udcff": "é"
     }  # fmt: skip
     assert text.startswith('{\n "se": null,') and text.endswith("}\n")
 

@@ -10,24 +10,16 @@ from ebflow import density as density_module
 
 from . import reference
 from .bijections.cases import directions, seeded
-from .flows import CONTEXT, FLOWS, GIVEN, at, brute, contexts, custom, images, named, net, setting
+from .flows import CONTEXT, FLOWS, GIVEN, at, brute, close, contexts, images, named, net, setting
 
 CLOSE = dict(rtol=1e-9, atol=1e-9)
 flows = pytest.mark.parametrize("name", FLOWS)
 given = pytest.mark.parametrize("name", GIVEN)
 
 
-def close(found, expected):
-    torch.testing.assert_close(found, expected, **CLOSE)
-
-
-def trained(flow):
-    return {name: p for name, p in flow.named_parameters() if p.requires_grad}
-
-
 def same_gradients(flow, *scalars):
     """Compares the gradients of scalars by all parameters with those of the last."""
-    named = trained(flow)
+    named = {name: p for name, p in flow.named_parameters() if p.requires_grad}
     if named and scalars[-1].requires_grad:
         *found, expected = (reference.gradients(t, list(named.values())) for t in scalars)
         for one in found:
@@ -179,7 +171,7 @@ def test_points_need_not_be_contiguous(name):
 
 
 def test_leading_dimensions_images_and_rows():
-    flow = custom()
+    flow = FLOWS["every kind of layer"]()
     x = at(flow, 6)
     expected = flow.log_prob(x)
     for batch in ((6,), (2, 3), (1, 6)):

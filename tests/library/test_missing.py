@@ -17,8 +17,7 @@ from ebflow.sklearn import FlowDensity
 from ebflow.tables import completion
 from ebflow.tables.completion import Completed, RankCopula, fit_gaussian
 from ebflow.tables.rows import Arrays, Rows
-from pipelines.training.checkpoints import resume, save_training
-from tests.pipelines.training.cases import same, trainer
+from tests.pipelines.training.cases import same_when_resumed, trainer
 
 BOUND = 4.5  # Standard errors that one number in 150,000 is away from its truth
 
@@ -120,14 +119,8 @@ def test_entries_are_drawn_again_and_others_stay(often):
 
 
 def test_an_interrupted_training_equals_an_uninterrupted_one(often, tmp_path):
-    whole = trainer(incomplete(), **SHORT)
-    for event in whole.run():
-        if event.kind == "validate" and event.step == 6:
-            save_training(whole, tmp_path / "at6")
-    gone_on = trainer(incomplete(), **SHORT)
-    resume(gone_on, tmp_path / "at6")
-    list(gone_on.run())
-    same(whole, gone_on)
+    trainings = (trainer(incomplete(), **SHORT) for _ in range(3))
+    same_when_resumed(*trainings, 6, tmp_path / "at6")
 
 
 def test_resampling_changes_a_bounded_number_of_rows():

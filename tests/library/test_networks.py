@@ -52,8 +52,3 @@ def test_starts_come_from_the_generator_alone(name):
         if path.startswith(("0.", "2.")):
             bound = one.get_parameter(path.split(".")[0] + ".weight")[0].numel() ** -0.5
             assert not torch.equal(a, c) and 0.5 * bound < a.abs().max() <= bound
-
-
-def test_unknown_activations_are_refused():
-    with pytest.raises(ValueError, match="activation: found 'tanh', expected one of"):
-        perceptron(1, 1, hidden=2, activation="tanh", generator=seeded())

@@ -16,7 +16,7 @@ from ebflow.randomness import generator as derive
 
 from . import reference
 from .bijections.cases import seeded
-from .flows import FLOWS, brute, contexts, net
+from .flows import FLOWS, at, brute, contexts, net
 
 CLOSE = dict(rtol=1e-8, atol=1e-9)
 SIGMA, EPSILON, STEP = 0.4, 0.2, 0.1
@@ -24,10 +24,6 @@ SIGMA, EPSILON, STEP = 0.4, 0.2, 0.1
 NAMES = ("dense", "every kind of layer", "zero", "coupling, elu", "mixture")
 GIVEN = [name for name in FLOWS if name.endswith("given")]
 hessian = cache(reference.hessian)  # Of one log-density at the same points it is computed once
-
-
-def data(flow, batch=5, seed=3):
-    return torch.randn(batch, *flow.event_shape, generator=seeded(seed))
 
 
 def signs(x, slices):
@@ -113,7 +109,7 @@ def compare(flow, found, expected):
 def shared(name):
     """Returns a flow, its log-density by brute force, and points."""
     flow = FLOWS[name]()
-    return flow, brute(flow()), data(flow)
+    return flow, brute(flow()), at(flow)
 
 
 @references
@@ -133,7 +129,7 @@ ONE_EACH = ("ml", "dsm", "ssm", "ssm_vr, 3 slices", "fd_ssm", "taylor_sm, 2 slic
 def test_value_and_gradient_given_contexts(name, objective):
     """Every row its own, also where an objective evaluates several copies of the batch."""
     flow, (function, slow) = FLOWS[name](), REFERENCES[objective]
-    x, c = data(flow), contexts(flow)
+    x, c = at(flow), contexts(flow)
     expected = slow(brute(flow(c)), x)
     compare(flow, function(flow(c), x, generator=derive(0)), expected)
 
@@ -142,7 +138,7 @@ def test_value_and_gradient_given_contexts(name, objective):
 def test_other_likelihoods_given_contexts(name):
     """lazy_ml is −log p at a refresh; sml is E(x) − E(x̃), x̃ drawn given each row's context."""
     flow = FLOWS[name]()
-    x, density = data(flow), flow(contexts(flow))
+    x, density = at(flow), flow(contexts(flow))
     anchor = Anchor(flow)
     anchor.follow(0)
     exact = -brute(density)(x)
@@ -183,7 +179,7 @@ def test_any_log_density_will_do(objective):
 @pytest.mark.parametrize("name", NAMES[:3])
 def test_relative_ml_is_the_likelihood_in_relative_geometry(name):
     flow = FLOWS[name]()
-    x = data(flow)
+    x = at(flow)
     relative = objectives.relative_ml(flow, x, generator=derive(0))
     exact = -brute(flow())(x)
     parameters = dict(flow.named_parameters())
@@ -199,7 +195,7 @@ def test_relative_ml_is_the_likelihood_in_relative_geometry(name):
 def test_sml_has_the_likelihoods_gradient_on_average():
     """A z-test of every parameter, 100 means of 200 draws, false-alarm rate 1e-3 in all."""
     flow = net((3,), depth=2)
-    x = data(flow, batch=200)
+    x = at(flow, batch=200)
     parameters = list(flow.parameters())
     draws = [
         torch.cat([g.flatten() for g in gradient])
@@ -230,7 +226,7 @@ def test_sliced_objectives_are_unbiased(objective):
     Differences at ε = 1e-3 and σ = 0.02 have biases of 1e-6 and 1e-4, far below the errors.
     """
     flow = net((4,), depth=2)
-    x = data(flow)
+    x = at(flow)
     exact = exact_sm(brute(flow()), x)
     with torch.no_grad():
         many = x.repeat_interleave(20_000, 0)
@@ -254,7 +250,7 @@ def test_slicing_only_the_trace_has_less_variance_at_the_models_own_samples():
 def test_finite_difference_bias_is_quadratic_in_epsilon():
     """In each direction the limit is D (½ (v·s)² + v·H·v); halving ε quarters the distance."""
     flow = net((4,), depth=2)
-    x = data(flow, batch=50)
+    x = at(flow, batch=50)
     v = normal(x.shape, x, derive(0))
     v = v / v.norm(dim=1, keepdim=True)
     slope, bend = (t[0] for t in flow.directional(x, v[None]))
@@ -275,13 +271,13 @@ def test_finite_difference_bias_is_quadratic_in_epsilon():
 def test_noise_must_be_positive(sigma):
     flow = net((4,))
     with pytest.raises(ValueError, match="sigma: found"):
-        objectives.dsm(flow, data(flow), generator=derive(0), sigma=sigma)
+        objectives.dsm(flow, at(flow), generator=derive(0), sigma=sigma)
 
 
 @pytest.mark.parametrize("objective", ["fd_ssm", "taylor_sm"])
 def test_differences_of_energies_need_full_precision(objective, single_precision):
     flow = net((4,))
-    x, function = data(flow), objectives.OBJECTIVES[objective]
+    x, function = at(flow), objectives.OBJECTIVES[objective]
     function(flow, x, generator=derive(0))
     with products("high"), pytest.raises(ValueError, match="precision: found high"):
         function(flow, x, generator=derive(0))
@@ -290,7 +286,7 @@ def test_differences_of_energies_need_full_precision(objective, single_precision
 @pytest.mark.parametrize("objective", [*REFERENCES, "sml"])
 def test_parts_draw_the_rows_of_the_whole_batch(objective):
     flow, functions = net((4,)), {"sml": (objectives.sml,), **REFERENCES}
-    function, x = functions[objective][0], data(net((4,)), batch=6)
+    function, x = functions[objective][0], at(net((4,)), batch=6)
     whole = function(flow, x, generator=RowGenerator(0, "a"))
     parts = [
         function(flow, x[rows], generator=RowGenerator(0, "a", first=rows.start))

@@ -16,6 +16,7 @@ from ebflow.target import Target
 
 from .bijections.cases import stirred
 from .test_explanation import gaussian, of_categories
+from .test_imputation import positive
 
 NAN = math.nan
 
@@ -68,20 +69,14 @@ def test_complete_rows_are_unchanged_and_rows_do_not_depend_on_others():
 
 def test_missing_values_stay_within_known_bounds():
     """A column on [0, ∞) whose density, N(0, 1), has half of its mass outside."""
-    flow = ebflow.Flow((2,), [Cells([ColumnCells(), ColumnCells()])], n_preprocessing=1).double()
-    infinite = torch.full((2,), math.inf).double()
-    flow.layers[0].bound(torch.tensor([0.0, -math.inf]).double(), infinite)
-    found = flow.log_prob(torch.tensor([[NAN, 0.0]]).double())
+    found = positive().log_prob(torch.tensor([[NAN, 0.0]]).double())
     expected = math.log(0.5) - 0.5 * math.log(2 * math.pi)
     assert float(found) == pytest.approx(expected, abs=0.15)
 
 
 def test_an_impossible_observed_value_makes_the_row_impossible():
-    flow = ebflow.Flow((2,), [Cells([ColumnCells(), ColumnCells()])], n_preprocessing=1).double()
-    infinite = torch.full((2,), math.inf).double()
-    flow.layers[0].bound(torch.tensor([0.0, -math.inf]).double(), infinite)
     rows = torch.tensor([[-1.0, 0.0], [-1.0, NAN], [1.0, NAN]]).double()
-    found, error = flow.log_prob_and_error(rows)
+    found, error = positive().log_prob_and_error(rows)
     assert found[:2].tolist() == [-math.inf] * 2 and (error[:2] == 0).all()
     assert found[2].isfinite() and error[2] > 0
 

@@ -111,6 +111,11 @@ class Result(NamedTuple):
     err: list[str]
     text: str
 
+    def quiet(self):
+        """Returns the result of a command that ended well, without a line on stderr."""
+        assert (self.code, self.err) == (0, []), self
+        return self
+
     @property
     def refusal(self):
         """The line about a command that was refused."""

@@ -25,10 +25,13 @@ def test_every_command_has_help(command, ebflow):
     assert result.code == 0 and f"usage: ebflow {command}" in result.text
 
 
-@pytest.mark.parametrize("words", ["foo", "foo --help", "foo bar -h", "run", "run foo --help"])
-def test_an_unknown_command_is_refused(words, ebflow):
+@pytest.mark.parametrize("words", ["foo", "foo --help", "foo bar -h", "run", "run foo --help",
+                                   "run nothing", "data", "data show"])  # fmt: skip
+def test_an_unknown_command_is_refused(words, home, ebflow):
     name = " ".join(word for word in words.split()[:2] if not word.startswith("-"))
-    assert f"found command '{name}', expected one of run density" in ebflow(*words.split()).refusal
+    result = ebflow(*words.split())
+    assert f"found command '{name}', expected one of run density" in result.refusal
+    assert not result.out and not home.exists()
 
 
 @pytest.mark.parametrize("words", ["run --help", "data -h"])
@@ -61,11 +64,18 @@ def test_only_runs_and_searches_can_be_resumed(words, resumes, ebflow, monkeypat
     assert line.startswith("ebflow: interrupted") and ("resume with: cd " in line) == resumes
 
 
-def test_help_lists_recipes_and_kinds_of_files(ebflow):
+def test_help_of_the_pipeline_gives_recipe_type_default_and_unit(ebflow):
     printed = unboxed(ebflow("run", "density", "--help"))
     assert f"--recipe {{None,{','.join(RECIPES)}}}" in printed.replace(", ", ",")
-    listed = re.sub(r"\s+", " ", ebflow("data", "list").text)
+    assert re.search(r"--train\.max-seconds \S*None\S* ?FLOAT training time at most, s ", printed)
+    assert "--workers N MIN:MAX" in printed
+    assert "(default: cosine)" in printed
+
+
+def test_named_data_sets_and_kinds_of_files_are_listed(ebflow):
+    listed = re.sub(r"\s+", " ", ebflow("data", "list").quiet().text)
     assert f"or the path of a file ({', '.join(FORMATS)})" in listed
+    assert "digits" in listed and "1797" in listed
 
 
 def test_version(ebflow):
@@ -75,13 +85,6 @@ def test_version(ebflow):
 def unboxed(result):
     """Returns a help text in one line, without its boxes."""
     return re.sub(r"[│\s]+", " ", result.text.replace("|", " "))
-
-
-def test_help_of_the_pipeline_gives_type_default_and_unit(ebflow):
-    printed = unboxed(ebflow("run", "density", "--help"))
-    assert re.search(r"--train\.max-seconds \S*None\S* ?FLOAT training time at most, s ", printed)
-    assert "--workers N MIN:MAX" in printed
-    assert "(default: cosine)" in printed
 
 
 # What commands that compute nothing import, of what takes long to, and print
@@ -151,11 +154,6 @@ def test_a_package_that_is_not_installed_is_one_line(module, command):
 def test_a_module_of_ours_that_is_missing_is_a_fault():
     done = without("pipelines.cli.data", "data", "list")
     assert done.returncode == 1 and "Traceback" in done.stderr
-
-
-def test_the_named_data_sets_are_listed(ebflow):
-    result = ebflow("data", "list")
-    assert result.code == 0 and "digits" in result.text and "1797" in result.text
 
 
 def test_fetching_what_cannot_be_fetched(ebflow):

@@ -1,7 +1,6 @@
 """Configurations: reading, writing, precedence, keys."""
 
 import inspect
-import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 import tyro
 import yaml
-from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from ebflow.objectives import OBJECTIVES as FUNCTIONS
@@ -25,7 +23,6 @@ from pipelines.config import (
     Objective,
     Ssm,
     TrainConfig,
-    Training,
     recipes,
 )
 from pipelines.config.files import dump, overlaid, read
@@ -167,17 +164,6 @@ def test_the_options_of_an_objective_are_arguments_of_its_function(name):
     assert Objective.of(name).arguments.keys() <= taken.keys()
 
 
-@pytest.mark.parametrize(("section", "fields", "line"), [
-    ("objective", {"name": "ssm", "sigma": 0.3}, ".sigma: found 0.3, which ssm does not have"),
-    ("model", {"architecture": "glow", "centred": True}, ".centred: found True, which glow does"),
-    ("objective", {"name": "foo"}, ": found {'name': 'foo'"),
-    ("objective", {"name": "dsm", "sigma": -1}, ".sigma: found -1, expected more than"),
-])  # fmt: skip
-def test_options_of_a_union_that_are_wrong(section, fields, line):
-    with pytest.raises(BadInput, match=re.escape(f"--{section}{line}")):
-        overlaid(DensityConfig(), {section: fields})
-
-
 def test_help_names_the_objectives_that_have_an_option(capsys):
     with pytest.raises(SystemExit):
         parsed("--help")
@@ -270,12 +256,3 @@ def test_only_commands_know_the_command_line():
     for file in root.rglob("*.py"):
         room = file.relative_to(root).parts[0]
         assert room == "cli" or "from pipelines.cli" not in file.read_text(), file
-
-
-@pytest.mark.parametrize(("more", "other"), [
-    ({"train": {"precision": "bfloat16", "dtype": "float64"}}, "float64"),
-    ({"train": {"precision": "bfloat16"}, "objective": {"name": "fd_ssm"}}, "fd_ssm"),
-])  # fmt: skip
-def test_what_does_not_go_together(more, other):
-    with pytest.raises(ValidationError, match=f"train.precision: found bfloat16 with {other}"):
-        Training.model_validate(more)

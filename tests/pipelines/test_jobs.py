@@ -32,11 +32,14 @@ def test_cells_are_of_every_pattern_table_rival_and_seed():
     assert {cell.data.test for cell in EXPERIMENTS["missing"].all_cells(sized)} == {9}
 
 
-@pytest.mark.parametrize("sources", [(), ("x/a.parquet", "y/a.parquet")])
-def test_tables_need_names_of_their_own(sources):
-    config = PaperConfig(experiment="detection", sources=sources)
-    with pytest.raises(BadInput, match="--sources: found"):
-        EXPERIMENTS["detection"].all_cells(config)
+@pytest.mark.parametrize("name", ["detection", "tables"])
+@pytest.mark.parametrize(("sources", "line"), [
+    ((), "--sources: found none"),
+    (("x/a.parquet", "y/a.parquet"), "--sources: found .*expected .* with different names"),
+])  # fmt: skip
+def test_tables_need_names_of_their_own(name, sources, line):
+    with pytest.raises(BadInput, match=line):
+        EXPERIMENTS[name].all_cells(PaperConfig(experiment=name, sources=sources))
 
 
 def finished(folder, config, value):

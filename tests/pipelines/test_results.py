@@ -65,15 +65,13 @@ def test_couplings_are_not_named_where_one_column_refuses_them():
     assert "--model.base mixture" in doubt and "coupling" not in doubt
 
 
-@pytest.mark.parametrize(("gain", "warned"), [(-0.009, False), (-0.011, True)])
-def test_what_would_be_shown_as_nothing_is_not_told(gain, warned):
-    numbers = {"test/gain_over_mixture": gain, "test/gain_over_mixture_se": 0.001}
+@pytest.mark.parametrize(("gain", "error", "warned"), [
+    (-0.19, 0.2, False), (-0.21, 0.2, True), (0.21, 0.2, False),
+    (-0.009, 0.001, False), (-0.011, 0.001, True),
+])  # fmt: skip
+def test_it_is_told_beyond_one_standard_error_unless_shown_as_nothing(gain, error, warned):
+    numbers = {"test/gain_over_mixture": gain, "test/gain_over_mixture_se": error}
     assert bool(doubts(**numbers)) == warned
-
-
-@pytest.mark.parametrize(("gain", "warned"), [(-0.19, False), (-0.21, True), (0.21, False)])
-def test_it_is_told_beyond_one_standard_error(gain, warned):
-    assert bool(doubts(**{"test/gain_over_mixture": gain})) == warned
 
 
 def test_the_table_has_the_paired_differences():

@@ -12,7 +12,6 @@ import torch
 
 import ebflow
 from ebflow import preprocessing
-from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
 from pipelines.data.dataset import Dataset
 from pipelines.density.evaluate import LOG_PROBS
@@ -91,14 +90,6 @@ def test_peers_dequantize_as_the_recipe_does_and_leave_tails():
     assert all(c.grids and not c.tails and c.normalize == "standardize" for c in options)
 
 
-def test_tables_need_files_with_names_of_their_own():
-    with pytest.raises(BadInput, match="--sources: found none"):
-        TABLES.all_cells(PaperConfig(experiment="tables"))
-    twice = PaperConfig(experiment="tables", sources=("x/a.parquet", "y/a.parquet"))
-    with pytest.raises(BadInput, match="expected .* with different names"):
-        TABLES.all_cells(twice)
-
-
 @pytest.fixture(scope="module")
 def table(tabular_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("peers")
@@ -131,14 +122,11 @@ def test_a_refined_flow_is_measured_on_raw_rows(table, tmp_path):
     preprocessing.fit(table.split("train")).save(tmp_path / PREPROCESSING)
     config = RivalConfig(rival="refined", steps=20)
     peer(config, table.folder, tmp_path, run=run)
-    nll = -float(log_probs(_start(table), table.split("test")).mean())
+    train, validation = (table.split(name).tensor() for name in ("train", "validation"))
+    start = ebflow.fit(train, validation=(validation,), steps=20, progress=False)
+    nll = -float(log_probs(start, table.split("test")).mean())
     assert found["test/nll"] < nll + 0.1 and 0 < found["train/steps"] <= 20
     assert len(np.load(tmp_path / LOG_PROBS)["test"]) == len(table.split("test"))
-
-
-def _start(dataset):
-    train, validation = (dataset.split(name).tensor() for name in ("train", "validation"))
-    return ebflow.fit(train, validation=(validation,), steps=20, progress=False)
 
 
 def test_a_mixtures_number_is_that_of_the_best_validation(table):

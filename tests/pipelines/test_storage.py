@@ -95,18 +95,12 @@ def test_a_file_of_unfinished_work_is_copied_too(node):
     )
 
 
-def test_what_is_there_is_not_copied_again(node, made):
+def test_a_copy_that_did_not_change_is_neither_read_nor_copied_again(node, made, monkeypatch):
     node("two")
     path = store.ensure_local(store.artefact("stage", "key"))
     before = path.stat().st_ino
-    assert store.ensure_local(path).stat().st_ino == before
-
-
-def test_a_copy_that_did_not_change_is_not_read(node, made, monkeypatch):
-    node("two")
-    path = store.ensure_local(store.artefact("stage", "key"))
     monkeypatch.setattr(artefacts, "digest", lambda folder: pytest.fail("read"))
-    assert (store.ensure_local(path) / "a").read_text() == "a"
+    assert (store.ensure_local(path) / "a").read_text() == "a" and path.stat().st_ino == before
 
 
 @pytest.mark.parametrize(
@@ -175,21 +169,16 @@ def test_what_is_made_again_meanwhile_stays(node, made, monkeypatch):
     assert (store.ensure_local(store.artefact("stage", "key")) / "a").read_text() == "c"
 
 
-def cut(monkeypatch):
-    """Lets the storage take the first of what comes, and then no more."""
+def test_an_artefact_is_recorded_after_it_is_there(node, made, monkeypatch):
+    """Whoever is killed on the way leaves what was there before, and no record of a half."""
     upload = remote.upload
 
     def half(path, to):
         upload(path, to)
         raise OSError("no more")
 
-    monkeypatch.setattr(remote, "upload", half)
-
-
-def test_an_artefact_is_recorded_after_it_is_there(node, made, monkeypatch):
-    """Whoever is killed on the way leaves what was there before, and no record of a half."""
     with monkeypatch.context() as patch:
-        cut(patch)
+        patch.setattr(remote, "upload", half)
         with pytest.raises(OSError, match="no more"):
             store.commit("stage", "key", folder(node("one"), a="c"), run_id="later")
     assert store.find("stage", "key") == made

@@ -1,8 +1,6 @@
 """The store: whole artefacts or none, changes noticed, one worker a key."""
 
 import hashlib
-import json
-import math
 import os
 import subprocess
 import sys
@@ -12,7 +10,6 @@ import pytest
 
 from pipelines import store
 from pipelines.store import artefacts
-from pipelines.store.files import write_json
 
 
 @pytest.fixture
@@ -113,12 +110,6 @@ def test_the_digest_has_files_in_the_order_of_their_paths(tmp_path):
     for name, text in (("a/b", b"b"), ("a.txt", b"a")):
         total.update(f"{name}\0{hashlib.sha256(text).hexdigest()}\n".encode())
     assert store.digest(tmp_path) == total.hexdigest()
-
-
-def test_json_takes_all_texts_and_numbers(tmp_path):
-    write_json(tmp_path / "some.json", {"\udcff": "é", "numbers": [math.nan, (-math.inf, 1.5)]})
-    found = json.loads((tmp_path / "some.json").read_bytes())
-    assert found == {"\udcff": "é", "numbers": [None, [None, 1.5]]}
 
 
 def test_text_is_utf_8_in_every_locale(tmp_path):

@@ -113,19 +113,21 @@ def test_what_a_killed_stage_left_running_is_reclaimed_by_the_next_try(tracker, 
     assert ended == ["KILLED", "RUNNING", "RUNNING", "FINISHED"]
 
 
+def test_stages_and_other_children_name_their_parent(tracker, run):
+    with tracker.stage("train", "key", parent=run.id) as stage:
+        pass
+    child = run.child("trial 000", {"ebflow.trial": "0"})
+    found, tags = (tracker.client.get_run(one.id).data.tags for one in (stage, child))
+    assert found["mlflow.parentRunId"] == tags["mlflow.parentRunId"] == run.id
+    assert (found["ebflow.stage"], found["ebflow.key"]) == ("train", "key")
+    assert tags["ebflow.pipeline_key"] == tracker.key
+
+
 def test_runs_of_another_store_are_left_alone(tracker):
     elsewhere = replace(tracker, home="another store")
     theirs = elsewhere.start("run", {"ebflow.role": "pipeline"})
     tracker.reclaim()
     assert status(tracker, theirs) == "RUNNING"
-
-
-def test_a_stage_is_a_child(tracker, run):
-    with tracker.stage("train", "key", parent=run.id) as child:
-        pass
-    found = tracker.client.get_run(child.id).data.tags
-    assert found["mlflow.parentRunId"] == run.id
-    assert (found["ebflow.stage"], found["ebflow.key"]) == ("train", "key")
 
 
 def test_two_stores_that_share_a_server_may_make_an_experiment_at_once(tracker, monkeypatch):
@@ -162,27 +164,12 @@ def test_stages_of_a_kind_may_start_at_once(tracker):
         list(pool.map(begin, range(4)))
 
 
-def test_a_child_is_of_the_same_pipeline(tracker, run):
-    child = run.child("trial 000", {"ebflow.trial": "0"})
-    tags = tracker.client.get_run(child.id).data.tags
-    assert tags["mlflow.parentRunId"] == run.id and tags["ebflow.pipeline_key"] == tracker.key
-
-
 def test_parameters_are_flat_and_many(tracker, run):
     many = {f"p{i}": i for i in range(150)}
     run.log_params({"train": {"lr": 0.5, "clip": None}, "many": many})
     found = tracker.client.get_run(run.id).data.params
     assert (found["train.lr"], found["train.clip"], found["many.p149"]) == ("0.5", "None", "149")
     assert len(found) == 152
-
-
-def test_a_data_set_is_an_input_with_its_digest(tracker, run, tmp_path):
-    manifest = prepare("digits", tmp_path / "data", rows=300, validation=50, test=50)
-    run.log_input(manifest, "training")
-    found = tracker.client.get_run(run.id).inputs.dataset_inputs[0]
-    assert found.dataset.digest == manifest.digest[:36]
-    assert json.loads(found.dataset.profile)["sha256"] == manifest.digest
-    assert found.tags[0].value == "training"
 
 
 def row(step, kind="log", value=1.0):
@@ -299,7 +286,7 @@ def test_every_run_has_system_tags(tracker, run):
     assert re.fullmatch(r"[0-9a-f]{40}\+?", tags["mlflow.source.git.commit"])
 
 
-def test_runs_with_the_same_data_are_found_by_its_digest(tracker, tmp_path):
+def test_a_data_set_is_an_input_by_whose_digest_runs_are_found(tracker, tmp_path):
     manifests = [
         prepare("digits", tmp_path / str(seed), rows=300, validation=50, test=50, seed=seed)
         for seed in (0, 1)
@@ -309,6 +296,10 @@ def test_runs_with_the_same_data_are_found_by_its_digest(tracker, tmp_path):
         made = StageRun(tracker.client, tracker.start("run", {}))
         made.log_input(manifest, "training")
         ids.append(made.id)
+    first = tracker.client.get_run(ids[0]).inputs.dataset_inputs[0]
+    assert first.dataset.digest == manifests[0].digest[:36]
+    assert json.loads(first.dataset.profile)["sha256"] == manifests[0].digest
+    assert first.tags[0].value == "training"
     found = tracker.client.search_runs(
         [tracker.experiment], f"dataset.digest = '{manifests[0].digest[:36]}'"
     )
@@ -346,7 +337,7 @@ def test_what_did_not_arrive_is_sent_at_the_end(tracker, run, reporter, away):
     assert steps(tracker, run, "log/x") == [1, 2, 3]
 
 
-class Raced:
+class Raced(Away):
     """A client that refuses a batch as MLflow does if another thread inserts the same points.
 
     Arguments:
@@ -356,9 +347,6 @@ class Raced:
 
     def __init__(self, client, arriving):
         self.client, self.arriving = client, arriving
-
-    def __getattr__(self, name):
-        return getattr(self.client, name)
 
     def log_batch(self, run_id, metrics, **_):
         present, self.arriving = metrics[: self.arriving], 0
@@ -389,20 +377,13 @@ def test_metrics_that_never_arrived_are_not_passed_over(reporter, away):
         reporter.finish()
 
 
-def test_a_store_that_cannot_be_reached_is_one_line(home, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+@pytest.mark.parametrize("user", ["", "me:secret@"])
+def test_a_store_that_cannot_be_reached_is_one_line_without_password(home, monkeypatch, user):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{user}127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(StageFailed) as caught:
         connect("tests", "key")
     assert str(caught.value) == "MLflow at http://127.0.0.1:9: [Errno 111] Connection refused"
-
-
-def test_an_error_of_the_client_shows_no_password(home, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(StageFailed) as caught:
-        connect("tests", "key")
-    assert "http://127.0.0.1:9" in str(caught.value) and "secret" not in str(caught.value)
 
 
 def test_a_failed_request_shows_no_password(monkeypatch):

@@ -34,12 +34,13 @@ from pipelines.config.objective import OBJECTIVES
 from pipelines.data.dataset import Dataset
 from pipelines.tracking.run import Reporter
 from pipelines.training import loop
-from pipelines.training.checkpoints import Checkpoints, resume, save_training
+from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.flow_training import FlowTraining, _loss, fit
 from pipelines.training.loop import TrainingLoop, WorkerContext
 from pipelines.training.preprocessing import fit_preprocessing
 from tests.library.training import broken
 from tests.pipelines.trainers import build
+from tests.pipelines.training.cases import same_when_resumed
 from tests.prepared import prepare
 
 SHORT = TrainConfig(steps=12, batch_size=32, validate_every=6, log_every=3, dtype="float64")
@@ -339,12 +340,14 @@ def test_a_training_ends_while_mlflow_is_away(dataset, home, tmp_path):
         reporter.finish()
 
 
-def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, tmp_path):
+def test_rows_are_told_once_and_validations_at_once_and_best_and_last_are_saved(dataset, tmp_path):
     reported = []
     events, result = driven(dataset, (0, 1), tmp_path, place=lone(tmp_path, reported.append))
     steps = [row["step"] for some in reported for row in some]
     assert steps == [event.step for event in events]
     assert [row["step"] for row in rows_of(tmp_path)] == steps
+    ends = [rows[-1]["step"] for rows in reported if any(r["kind"] == "validate" for r in rows)]
+    assert ends == [0, 6, 12]
     assert result["steps"] == 12 and result["verdict"] == "ended after 12 steps"
     assert set(result["seconds"]) == {"step", "data", "log", "validate", "report", "checkpoint"}
     checkpoints = Checkpoints(tmp_path / loop.CHECKPOINTS)
@@ -380,13 +383,6 @@ def test_what_led_to_a_checkpoint_is_told_before_it_is_there(dataset, tmp_path, 
     monkeypatch.setattr(Checkpoints, "save", saved)
     driven(dataset, (0, 1), tmp_path)
     assert last == {step: step for step in last} and {0, 12} <= last.keys()
-
-
-def test_a_lone_worker_tells_every_validation_at_once(dataset, tmp_path):
-    reported = []
-    driven(dataset, (0, 1), tmp_path, place=lone(tmp_path, reported.append))
-    last = [rows[-1]["step"] for rows in reported if any(r["kind"] == "validate" for r in rows)]
-    assert last == [0, 6, 12]
 
 
 def test_a_gpu_is_named_by_its_number():
@@ -443,14 +439,5 @@ def test_a_resumed_training_is_the_uninterrupted_one(
     changes = {name: value for name, value in changes.items() if name != "given"}
     options = PreprocessConfig(shrinkage=0.01)
     config = Training(train=SHORT.model_copy(update=changes), preprocess=options)
-    whole, _ = finished(config, dataset)
-    first = build(config, dataset)
-    for event in first.run():
-        if event.kind == "validate" and event.step == 6:
-            save_training(first, tmp_path / "checkpoint")
-            break
-    second = build(config, dataset)
-    resume(second, tmp_path / "checkpoint")
-    list(second.run())
-    for one, two in zip(whole.flow.parameters(), second.flow.parameters(), strict=True):
-        assert torch.equal(one, two)
+    trainings = (build(config, dataset) for _ in range(3))
+    same_when_resumed(*trainings, 6, tmp_path / "checkpoint")

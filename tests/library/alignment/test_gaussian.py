@@ -53,11 +53,6 @@ def straight(means, precision):
     return lambda x: x @ mu.mT - 0.5 * (mu * means).sum(1)
 
 
-def pattern():
-    t = normal((D,), torch.empty(0, dtype=torch.float64), derive(1))
-    return t / t.norm()
-
-
 def reference(means, covariance):
     one = torch.ones(1, dtype=torch.float64)
     return Reference([GaussianMixture(one, mean[None], covariance[None]) for mean in means])
@@ -130,10 +125,12 @@ def test_the_stability_penalty_shrinks_scores_by_the_law(case, mu):
 
 def test_a_linear_shift_moves_a1_alone(case):
     means, _, precision, labels, x = case
-    t, base = pattern(), bayes(means, precision)
+    t, base = normal((D,), x, derive(1)), bayes(means, precision)
+    t = t / t.norm()
     fooled = shifted(base, lambda x: 1e3 * (x @ t))
     changes = invariants(base, fooled, x[:500], labels[:500])
-    assert changes["posterior"] < 1e-10 and changes["same"] == 1
+    assert changes["posterior"] < 1e-10 and changes["loss"] < 1e-10 and changes["same"] == 1
+    assert changes["loss_gradient"] < 1e-9 and changes["logit_gradient"] > 1
     mean, _ = aligned(fooled, case)
     scores = reference(means, case[1]).at(x)
     own = scores.classes[labels, torch.arange(N)]

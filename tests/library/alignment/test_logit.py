@@ -1,11 +1,13 @@
 """The true-class logit as a log-density, against autograd."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from ebflow import objectives
-from ebflow.alignment.logit import ClassLogit, accuracy
+from ebflow.alignment.logit import ClassLogit, accuracy, stripes
 from ebflow.alignment.metrics import gradients
 from ebflow.density import EnergyFunction
 from ebflow.networks import perceptron, started
@@ -79,3 +81,10 @@ def test_gradients_of_all_logits(name):
 def test_accuracy_counts_largest_logits():
     x = torch.eye(4)
     assert accuracy(lambda x: x, x, torch.tensor([0, 1, 3, 3])) == 0.75
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (3, 4, 4), (7,)])
+def test_stripes_are_a_unit_pattern(shape):
+    t = stripes(shape)
+    assert t.shape == (math.prod(shape),) and t.norm() == pytest.approx(1)
+    assert torch.equal(t[::2] > 0, torch.ones_like(t[::2], dtype=bool)) or shape[-1] % 2

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from ebflow.architectures import autoregressive
-from ebflow.bases import GaussianMixture
 from ebflow.bijections import Categorical
 
 from .cases import seeded, stirred
@@ -107,9 +106,3 @@ def test_values_that_no_row_has_are_nearly_impossible():
     inside, beyond, far = flow.log_prob(torch.tensor([[2.5], [3.5], [5.5]]).double())
     assert beyond < inside and beyond == pytest.approx(math.log(2.5e-7))
     assert far - beyond == pytest.approx(-2 * math.log(2))
-
-
-def test_another_base_is_refused():
-    base = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None])
-    with pytest.raises(ValueError, match="base: found GaussianMixture"):
-        autoregressive((2,), categories=(3, 0), base=base)

@@ -116,12 +116,6 @@ def test_integers_and_a_likelihood_are_needed(images, options):
         ebflow.fit(images, architecture="pixelcnn", steps=1, **options)
 
 
-def test_another_base_is_refused():
-    with pytest.raises(ValueError, match=r"base: found GaussianMixture, expected N\(0, I\)"):
-        mixture = ebflow.fit_mixture(torch.randn(20, 4), torch.randn(9, 4))
-        pixelcnn((1, 2, 2), values=3, base=mixture)
-
-
 def dense_of(shape, *, dtype, **_):
     return ebflow.architectures.dense(shape, dtype=dtype)
 

@@ -62,19 +62,6 @@ def test_inverse_clamps_to_the_levels():
     assert Dequantize(17).inverse(y).tolist() == [[0.0, 16.0, 16.0]]
 
 
-@pytest.mark.parametrize("levels", [1, 0, -3])
-def test_fewer_than_two_levels_are_refused(levels):
-    with pytest.raises(ValueError, match="levels: found"):
-        Dequantize(levels)
-
-
-def test_one_row_that_is_completed_leaves_the_others_their_noise():
-    x = torch.tensor([[1.0, 2.0], [1.0, 2.5], [3.0, 4.0]])
-    y = completed(x)
-    assert torch.equal(y[1], x[1]) and not (y[[0, 2]] == x[[0, 2]]).any()
-    assert torch.equal(y[[0, 2]].floor(), x[[0, 2]])
-
-
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
 @pytest.mark.parametrize("shape", [(0, 4), (0, 1, 2, 2)])
 def test_no_rows_are_completed(dtype, shape):
@@ -126,18 +113,16 @@ def test_a_logit_increases_over_its_ends(dtype):
         assert ((steps - expected).abs() <= 0.3 * expected + rounding).all()
 
 
-@pytest.mark.parametrize("margin", [0.0, -0.1, 0.5, float("nan")])
-def test_margins_that_leave_no_inside_are_refused(margin):
-    with pytest.raises(ValueError, match="margin: found"):
-        Logit(margin=margin)
-
-
-@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
-def test_scales_that_are_not_positive_are_refused(scale):
-    with pytest.raises(ValueError, match="scale, upper: found"):
-        Logit(scale)
-    with pytest.raises(ValueError, match="scale: found"):
-        Affine(0.0, scale, (3,))
+@pytest.mark.parametrize(("make", "values", "line"), [
+    (Dequantize, (1, 0, -3), "levels: found"),
+    (lambda margin: Logit(margin=margin), (0.0, -0.1, 0.5, float("nan")), "margin: found"),
+    (Logit, (0.0, -1.0, float("nan")), "scale, upper: found"),
+    (lambda scale: Affine(0.0, scale, (3,)), (0.0, -1.0, float("nan")), "scale: found"),
+])  # fmt: skip
+def test_levels_margins_and_scales_that_make_no_layer_are_refused(make, values, line):
+    for value in values:
+        with pytest.raises(ValueError, match=line):
+            make(value)
 
 
 LEVELS = dict(upper=256, margin=1e-6)

@@ -16,10 +16,6 @@ from ebflow.randomness import generator
 from ..conftest import double_precision  # noqa: F401
 
 
-def rectified(count, size):
-    return RectifiedDenoisers(count, size, radius=4.0, generator=generator(0)).double()
-
-
 def residual(count, size):
     source = generator(0)
     networks = [ResidualNetwork(size, 8, 3, source) for _ in range(count)]
@@ -36,7 +32,7 @@ def stirred(count, size=16):
 
 
 def test_the_network_has_the_documented_formula():
-    net = rectified(2, 3)
+    net = RectifiedDenoisers(2, 3, radius=4.0, generator=generator(0)).double()
     x = torch.randn(2, 5, 3)
     sigma, variance = 1.3, HALF**2 + 1.3**2
     features = torch.cat(

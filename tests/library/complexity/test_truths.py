@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ebflow.bases import GaussianMixture
 from ebflow.complexity.errors import denoising_errors
 from ebflow.complexity.factors import FactorMixture
 from ebflow.complexity.truths import Truth, load
@@ -23,18 +24,12 @@ def analysers(seed=0, K=3, D=7, Q=2, apart=3):
     return FactorMixture(draw(K).exp(), apart * draw(K, D), draw(K, D, Q), draw(K, D).exp())
 
 
-def dense(law):
-    """The same law, every covariance written out."""
-    from ebflow.bases import GaussianMixture
-
-    return GaussianMixture(law.weights, law.means, law.covariances)
-
-
 @pytest.mark.parametrize("sigma", (0.0, 0.7))
 def test_analysers_are_gaussians_of_their_covariances(sigma):
-    law = analysers().smoothed(sigma)
+    plain = analysers()
+    law = plain.smoothed(sigma)
     x = 4 * torch.randn(50, 7, generator=generator(1), dtype=torch.float64)
-    expected = dense(analysers()).smoothed(sigma)
+    expected = GaussianMixture(plain.weights, plain.means, plain.covariances).smoothed(sigma)
     torch.testing.assert_close(law.log_prob(x), expected.log_prob(x), rtol=0, atol=1e-10)
     torch.testing.assert_close(law.score(x), expected.score(x), rtol=0, atol=1e-10)
     v = torch.randn(2, 50, 7, generator=generator(2), dtype=torch.float64)

@@ -10,7 +10,8 @@ from pipelines.data.arrays import array_table
 from pipelines.data.dataset import Dataset
 from tests.prepared import prepare
 
-from .parquet import images, lists, table, write
+from .parquet import table, write
+from .test_labels import labelled
 
 SPLITS = ("train", "validation", "test")
 REGIONS = ("east", "north", "south")
@@ -65,13 +66,6 @@ def test_its_statistics_are_those_of_training_rows(tmp_path):
     known = dataset.manifest.context
     torch.testing.assert_close(torch.tensor(known.mean).double(), context.mean(0))
     torch.testing.assert_close(torch.tensor(known.std).double(), context.std(0, correction=0))
-
-
-def labelled(path, labels, name):
-    """Writes images whose first pixel is the number of their class."""
-    pixels = images()
-    pixels[:, 0] = np.arange(60) % 3
-    return write(path / "in.parquet", {"image": lists(pixels), name: labels})
 
 
 @pytest.mark.parametrize(

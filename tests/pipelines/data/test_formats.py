@@ -10,6 +10,8 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.sources import find_source
 from tests.prepared import prepare
 
+from .parquet import write
+
 ROWS = 5_000
 
 
@@ -51,18 +53,13 @@ def test_columns_are_read_by_name(file):
 
 def test_every_file_is_prepared_alike(file, tmp_path):
     manifest = prepare(file, tmp_path / "out")
-    expected = prepare(write(tmp_path / "first.parquet"), tmp_path / "expected")
+    expected = prepare(write(tmp_path / "first.parquet", table()), tmp_path / "expected")
     assert manifest.counts == expected.counts
     np.testing.assert_allclose(manifest.statistics.std, expected.statistics.std, rtol=1e-12)
     rows, other = (
         Dataset(tmp_path / name).split("train").tensor() for name in ("out", "expected")
     )
     assert rows.equal(other)
-
-
-def write(path):
-    pq.write_table(table(), path)
-    return path
 
 
 def test_integers_that_go_on_as_reals_are_reals(tmp_path):

@@ -105,13 +105,10 @@ def test_classes_are_no_chosen_feature(tmp_path):
         find_source(write(file, table().set_column(0, "a", kinds()))).reader(["a", "b"], "a")
 
 
-def test_rows_in_the_unit_interval(tmp_path):
-    prepare("digits", tmp_path / "out", label="label")
-    split = Dataset(tmp_path / "out").split("test")
+def test_levels_and_real_rows_are_mapped_from_their_range(tmp_path):
+    prepare("digits", tmp_path / "digits")
+    split = Dataset(tmp_path / "digits").split("test")
     torch.testing.assert_close(unit_rows(split), split.tensor() / 16)
-
-
-def test_real_rows_are_mapped_from_their_range(tmp_path):
     prepare(write(tmp_path / "in.parquet", table()), tmp_path / "out")
     found = unit_rows(Dataset(tmp_path / "out").split("train"))
     assert found.dtype == torch.float32

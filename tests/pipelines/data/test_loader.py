@@ -91,11 +91,6 @@ def test_batches_own_their_memory(split):
     assert torch.equal(first, kept)
 
 
-def test_batches_of_no_rows(split):
-    with pytest.raises(BadInput, match=r"batch_size: found 0, expected at least 1"):
-        split.batches(0)
-
-
 @pytest.mark.parametrize("size", [7, 64, 100, 800])
 def test_an_epoch_visits_rows_once_and_drops_the_rest(size, split, budget):
     steps = len(split) // size
@@ -236,6 +231,8 @@ def record_opened(monkeypatch):
 def test_bad_batch_size_is_refused_before_the_first_batch(arguments, message, split):
     with pytest.raises(BadInput, match=message):
         split.shuffled(**arguments, seed=0)
+    with pytest.raises(BadInput, match=r"batch_size: found 0, expected at least 1"):
+        split.batches(0)
 
 
 def test_uint8_and_float64_keep_their_dtype(tmp_path):

@@ -171,7 +171,8 @@ def test_manifest_on_disk_is_its_digest_and_loads_equal(tmp_path):
     text = (tmp_path / "out" / "manifest.json").read_bytes()
     assert hashlib.sha256(text).hexdigest() == manifest.digest
     again = Manifest.load(tmp_path / "out")
-    assert again == manifest and again.digest == manifest.digest
+    digest = Dataset(tmp_path / "out").digest
+    assert again == manifest and again.digest == digest == manifest.digest
 
 
 def test_same_seed_same_bytes_wherever_the_file_lies(tmp_path):
@@ -242,9 +243,6 @@ def test_part_of_fixed_splits_is_drawn_within_each():
             assert (codes == code).sum() == (3, 2, 1)[code]
             assert set(codes[first:last]) <= {code, -1}
     assert len({codes.tobytes() for codes in drawn}) > 20
-
-
-def test_without_a_number_of_rows_all_training_rows_are_used():
     assert split_counts(NAMED, label="x", validation=1, test=1) == Counts(7, 1, 1)
 
 
@@ -268,6 +266,8 @@ def test_rows_for_selection_leave_fixed_splits_as_they_are():
         assert sorted(codes.tolist()[:7]) == [0] * 5 + [3] * 2
     with pytest.raises(BadInput, match="found 8 rows wanted for train, expected at most 7"):
         split_counts(NAMED, label="x", validation=1, test=1, selection=6, rows=10)
+    with pytest.raises(BadInput, match="at least 13: 1 for validation, 9 for selection, 1 for"):
+        split_counts(Counts(12, 0, 0), label="x", validation=1, test=1, selection=9)
 
 
 def test_a_selection_split_is_prepared_and_listed(tmp_path):
@@ -275,11 +275,6 @@ def test_a_selection_split_is_prepared_and_listed(tmp_path):
     assert manifest.counts["selection"] == 100
     assert len(stored(tmp_path / "out", manifest, "selection")[1]) == 100
     assert "selection" not in prepare("digits", tmp_path / "without").counts
-
-
-def test_too_many_rows_for_selection_are_one_line():
-    with pytest.raises(BadInput, match="at least 13: 1 for validation, 9 for selection, 1 for"):
-        split_counts(Counts(12, 0, 0), label="x", validation=1, test=1, selection=9)
 
 
 def test_rows_draws_that_many(tmp_path):

@@ -158,11 +158,6 @@ def test_splits_that_do_not_agree_are_refused(other, message):
         Arrays(rows(), other)
 
 
-def test_a_folder_has_a_digest_too(tmp_path):
-    manifest = prepare("digits", tmp_path / "out")
-    assert Dataset(tmp_path / "out").digest == manifest.digest
-
-
 @pytest.mark.system
 def test_data_in_memory_need_no_pyarrow():
     modules = "ebflow.tables.batches, ebflow.tables, ebflow.preprocessing, ebflow.toy"

@@ -19,16 +19,10 @@ BUNDLED = [name for name in SOURCES if name not in BENCHMARKS]
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_named_source_is_what_it_says(name):
+def test_bundled_source_is_what_it_says_and_has_its_rows(name):
     source, reader = SOURCES[name], find_source(name).reader()
-    assert reader.rows == source.rows
-    assert reader.shape == source.shape
+    assert (reader.rows, reader.shape) == (source.rows, source.shape)
     assert sum(reader.counts().of(split) for split in SPLITS) == source.rows
-
-
-@pytest.mark.parametrize("name", BUNDLED)
-def test_bundled_source_has_its_rows(name):
-    source, reader = SOURCES[name], find_source(name).reader()
     rows = largest = 0
     for batch, *_ in reader.batches():
         assert batch.shape[1:] == (reader.width,)

@@ -102,19 +102,12 @@ def test_without_a_column_the_last_rows_may_be_held_out_too(tmp_path):
     }  # fmt: skip
 
 
-def test_both_may_be_drawn_and_a_share_is_of_all_rows(tmp_path):
+def test_splits_may_be_drawn_and_fewer_rows_used_and_a_share_is_of_all_rows(tmp_path):
     reader = find_source(named(tmp_path, ["train"] * 60)).reader()
     assert reader.counts() == Counts(48, 6, 6)
     assert reader.counts(rows=40) == Counts(32, 4, 4)
-
-
-def test_fewer_rows_than_the_column_names_may_be_used(tmp_path):
     reader = find_source(named(tmp_path, ORDER)).reader()
     assert reader.counts(test=4, validation=6) == Counts(44, 6, 4)
-
-
-def test_part_of_the_training_rows(tmp_path):
-    reader = find_source(named(tmp_path, ORDER)).reader()
     assert reader.counts(rows=40, validation=10) == Counts(20, 10, 10)
 
 

@@ -16,11 +16,12 @@ from tests.pipelines.stages import ERRORS
 from .cases import Engine, Silent, graph, mend, ran, write
 
 
-def test_bad_input_that_a_stage_finds_leaves_no_folder_of_work(engine, home):
+def test_bad_input_that_a_stage_finds_leaves_no_work_and_no_history(engine, home, tmp_path):
     ERRORS["write"] = BadInput("x")
     with pytest.raises(BadInput):
-        engine().run(graph())
+        engine().run(graph(), tmp_path / "output")
     assert not [*(home / "work" / "write").glob("*")]
+    assert not (tmp_path / "output").exists()
 
 
 def test_a_stage_that_fails_leaves_nothing_on_a_node_that_has_a_bucket(

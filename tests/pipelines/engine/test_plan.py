@@ -2,16 +2,14 @@
 
 from collections import Counter
 
-import pytest
 from redun import Scheduler, task
 from redun.backends.db import Job as JobRow
 from redun.config import Config
 
-from ebflow.errors import BadInput
 from pipelines.config import EvaluateConfig
 from pipelines.engine.graphs import Status, gather_cells, plan
 from pipelines.engine.stages import Artefact, Source
-from tests.pipelines.stages import CALLS, ERRORS
+from tests.pipelines.stages import CALLS
 
 from .cases import double, graph, write
 
@@ -67,10 +65,3 @@ def test_every_stage_that_ran_is_in_the_history_of_its_folder(engine, tmp_path):
         jobs = Counter(job.task.fullname for job in history.backend.session.query(JobRow).all())
         stages = [f"tests.pipelines.stages.{name}" for name in ("write", "double")]
         assert [jobs[stage] for stage in stages] == [count, count]
-
-
-def test_bad_input_leaves_no_history(engine, tmp_path):
-    ERRORS["write"] = BadInput("x")
-    with pytest.raises(BadInput):
-        engine().run(graph(), tmp_path / "output")
-    assert not (tmp_path / "output").exists()

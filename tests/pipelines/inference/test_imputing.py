@@ -30,8 +30,7 @@ def holes(tmp_path_factory):
 
 def imputed(ebflow, model, data, output, *more):
     """Runs the command; returns its result and the table."""
-    result = ebflow("impute", model, data, "--output", output, *QUICK, *more)
-    assert (result.code, result.err) == (0, []), result
+    result = ebflow("impute", model, data, "--output", output, *QUICK, *more).quiet()
     return result, pq.read_table(output)
 
 
@@ -92,8 +91,7 @@ def test_observed_values_stay_whatever_they_are(ebflow, tmp_path):
     rows.loc[[2, 3], "weight"] = np.nan
     rows.to_csv(tmp_path / "rows.csv", index=False)
     words = ("impute", model, tmp_path / "rows.csv", "--output", tmp_path / "s.csv")
-    result = ebflow(*words, "--samples", "1", "--sweeps", "1")
-    assert (result.code, result.err) == (0, []), result
+    ebflow(*words, "--samples", "1", "--sweeps", "1").quiet()
     found = pd.read_csv(tmp_path / "s.csv").drop(columns=[*ADDED])
     assert found["weight"].notna().all()
     others = [name for name in rows if name != "weight"]
@@ -112,20 +110,4 @@ def test_rows_without_a_density_are_a_line(ebflow, model, others, tmp_path):
     assert "no density    1 rows, whose observed values are impossible" in result.out
     assert found["weight"].null_count == 0
     assert found["_effective"].to_pylist().count(0.0) == 3
-    result = ebflow("score", model, tmp_path / "rows.parquet", "--output", tmp_path / "s.parquet")
-    assert (result.code, result.err) == (0, []), result
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("{model}", "{data}", "--samples", "0"), "--samples: found 0, expected at least 1"),
-        (("{model}", "{data}", "--sweeps", "-1"), "--sweeps: found -1, expected at least 0"),
-        (("{images}", "digits"), "digits: found images, expected a table"),
-        (("{model}", "digits"), "digits: found no column height"),
-    ],
-)
-def test_bad_words_are_one_line(ebflow, home, model, image_model, holes, words, message):
-    filled = [word.format(model=model, data=holes, images=image_model) for word in words]
-    result = ebflow("impute", *filled, "--output", "s.parquet")
-    assert message in result.refusal
+    ebflow("score", model, tmp_path / "rows.parquet", "--output", tmp_path / "s.parquet").quiet()

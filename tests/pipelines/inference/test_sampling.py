@@ -17,8 +17,7 @@ from .conftest import NAMES, grouped
 
 def sampled(ebflow, model, output, *more):
     """Runs the command; returns the table of samples."""
-    result = ebflow("sample", model, "--output", output, *more)
-    assert (result.code, result.err) == (0, []), result
+    ebflow("sample", model, "--output", output, *more).quiet()
     return pq.read_table(output)
 
 
@@ -72,8 +71,7 @@ def test_a_conditional_flow_cannot_be_refined(ebflow, conditional, tmp_path):
 def test_a_csv_file_has_the_rows_of_a_parquet_file(ebflow, conditional, tmp_path):
     words = ("-n", 30, "--context", "group=light", "smoker=true", "--output")
     for name in ("s.parquet", "s.csv"):
-        result = ebflow("sample", conditional, *words, tmp_path / name)
-        assert (result.code, result.err) == (0, []), result
+        ebflow("sample", conditional, *words, tmp_path / name).quiet()
     one, other = pd.read_parquet(tmp_path / "s.parquet"), pd.read_csv(tmp_path / "s.csv")
     pd.testing.assert_frame_equal(one, other, check_dtype=False, check_categorical=False)
 
@@ -98,18 +96,6 @@ def test_a_flow_that_no_pipeline_trained(ebflow, tmp_path):
     assert found.column_names == ["x1", "x2", "x3"]
     words = ("--output", tmp_path / "other.parquet", "--refine")
     assert "which has training rows" in ebflow("sample", tmp_path / "flow", *words).refusal
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("-n", "0"), "--rows: found 0"),
-        (("--output", "s.xls"), "--output: found s.xls, expected a"),
-    ],
-)
-def test_bad_words_are_one_line(ebflow, model, words, message):
-    result = ebflow("sample", model, "--output", "s.parquet", *words)
-    assert message in result.refusal
 
 
 def test_a_context_without_names_is_refused(ebflow, tmp_path):
@@ -161,11 +147,6 @@ def test_what_is_no_context_is_one_line(ebflow, conditional, tmp_path, words, me
     assert message in result.refusal
 
 
-def test_a_context_of_none_is_refused(ebflow, model, tmp_path):
-    result = ebflow("sample", model, "--context", "a=1", "--output", tmp_path / "s.parquet")
-    assert "expected none" in result.refusal
-
-
 def test_a_dry_run_writes_nothing(ebflow, model, tmp_path):
     result = ebflow("sample", model, "--output", tmp_path / "s.parquet", "--dry-run")
     assert result.code == 0 and "1000 rows of height, weight" in result.text
@@ -175,8 +156,8 @@ def test_a_dry_run_writes_nothing(ebflow, model, tmp_path):
 def test_samples_are_compared_with_real_rows(ebflow, model, tmp_path):
     """The rows that the flow was trained on come second."""
     rows = model.parent / "people.parquet"
-    result = ebflow("sample", model, "--check", rows, rows, "--output", tmp_path / "s.parquet")
-    assert (result.code, result.err) == (0, []), result
+    words = ("--check", rows, rows, "--output", tmp_path / "s.parquet")
+    result = ebflow("sample", model, *words).quiet()
     assert pq.read_table(tmp_path / "s.parquet").num_rows == 1_000
     names = [line[:24].strip() for line in result.out[-6:]]
     assert [name.partition(" (")[0] for name in names] == [
@@ -188,8 +169,7 @@ def test_samples_are_compared_with_real_rows(ebflow, model, tmp_path):
 
 def test_samples_are_compared_given_the_contexts_of_real_rows(ebflow, conditional):
     rows = conditional.parent / "people.parquet"
-    result = ebflow("sample", conditional, "--check", rows, "--rows", 1)
-    assert (result.code, result.err) == (0, []), result
+    result = ebflow("sample", conditional, "--check", rows, "--rows", 1).quiet()
     assert result.out[-1].startswith("prediction of smoker")
 
 

@@ -87,8 +87,9 @@ def test_what_is_said_to_fit_is_built(shape, options):
     assert model.fits_every_shape and built(model, shape).event_shape == (math.prod(shape),)
 
 
-def test_one_element_has_no_halves():
+def test_two_elements_have_halves_and_one_has_none():
     model = Coupling(depth=1)
+    assert built(model, (2,)).event_shape == (2,)
     assert not model.fits_every_shape
     with pytest.raises(BadInput, match="expected at least two elements"):
         built(model, (1,))
@@ -101,10 +102,6 @@ def test_open_options_are_the_recipe_and_set_ones_win():
     assert Dense(residual=True).options["calibrated"]
     normed = Convolutional(spectral_norm=True, residual=True)
     assert "calibrated" not in normed.options and normed.options["kernel_size"] == 3
-
-
-def test_rows_for_few_dimensions():
-    assert built(Coupling(depth=2), (2,)).event_shape == (2,)
 
 
 @pytest.mark.parametrize(

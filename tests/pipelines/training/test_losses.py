@@ -23,11 +23,6 @@ from .cases import loss_of
 SIGMA = 0.3
 
 
-def seen(objective, x):
-    """The points at which an objective sees the energy."""
-    return x + SIGMA * normal(x.shape, x, derive(0)) if objective == "dsm" else x
-
-
 @pytest.mark.parametrize("given", [False, True])
 @pytest.mark.parametrize("objective", [*MATCHING, "sml", "ml"])
 def test_terms_add_up(objective, given):
@@ -38,7 +33,7 @@ def test_terms_add_up(objective, given):
     loss = Loss(function, weight=0.7, anchor=anchor, anchor_weight=1.3, low_energy=0.2,
                 latent_mean=0.9)  # fmt: skip
     found, evaluation = loss(density, x, derive(0), Progress())
-    y = seen(objective, x)
+    y = x + SIGMA * normal(x.shape, x, derive(0)) if objective == "dsm" else x  # where it looks
     energy, latent = density.energy(y), density.to_latent(y)
     expected = (
         0.7 * function(density, x, generator=derive(0))
