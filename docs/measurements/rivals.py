@@ -1,6 +1,6 @@
 """Ways to train linear layers for equal seconds; writes the numbers of ``rivals.md``.
 
-    python docs/measurements/rivals.py --seeds 2 --threads 1
+    python docs/measurements/rivals.py --seeds 5 --threads 1
 
 Every method trains the same layers, with and without whitening, at the same learning rate. The NLL
 is the exact one of the map from data to latent. Beside them stand densities of other packages.
