@@ -176,6 +176,12 @@ def test_parameters_are_flat_and_many(tracker, run):
     assert len(found) == 152
 
 
+def test_bounds_are_one_parameter_whatever_the_names_of_columns(tracker, run):
+    run.log_params({"preprocess": {"bounds": {"length (cm)": (0.0, None)}}})
+    params = tracker.client.get_run(run.id).data.params
+    assert params == {"preprocess.bounds": "{'length (cm)': (0.0, None)}"}
+
+
 def test_a_data_set_is_an_input_with_its_digest(tracker, run, tmp_path):
     manifest = prepare("digits", tmp_path / "data", rows=300, validation=50, test=50)
     run.log_input(manifest, "training")
@@ -183,6 +189,14 @@ def test_a_data_set_is_an_input_with_its_digest(tracker, run, tmp_path):
     assert found.dataset.digest == manifest.digest[:36]
     assert json.loads(found.dataset.profile)["sha256"] == manifest.digest
     assert found.tags[0].value == "training"
+
+
+def test_the_source_of_very_many_files_is_their_number(tracker, run, tmp_path):
+    manifest = prepare("digits", tmp_path / "data", rows=300, validation=50, test=50)
+    files = {"name": "parts", "column": None, "files": manifest.source["files"] * 700}
+    run.log_input(manifest.model_copy(update={"source": files}), "training")
+    (found,) = tracker.client.get_run(run.id).inputs.dataset_inputs
+    assert json.loads(found.dataset.source) == {**files, "files": 700}
 
 
 def row(step, kind="log", value=1.0):
