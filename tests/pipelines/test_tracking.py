@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from decimal import Decimal
 from unittest.mock import Mock
 
 import cloudpickle
@@ -24,7 +25,7 @@ from ebflow.errors import BadInput
 from pipelines import metrics_log, store
 from pipelines.errors import StageFailed, in_one_line
 from pipelines.tracking import backend
-from pipelines.tracking.models import _inputs, log_model
+from pipelines.tracking.models import _inputs, _parts, log_model
 from pipelines.tracking.run import Reporter, StageRun
 from pipelines.tracking.tracker import connect
 from tests.prepared import prepare
@@ -442,3 +443,9 @@ def test_the_signature_of_columns_that_lack_values():
                "id": [None, None]}  # fmt: skip
     types = [column.type for column in _inputs(pd.DataFrame(columns)).inputs]
     assert types == [DataType.string, DataType.boolean, DataType.double, DataType.string]
+
+
+def test_decimals_are_doubles_in_a_model(tmp_path):
+    parts = _parts(tmp_path, pd.DataFrame({"price": [None, Decimal("1.5")]}))
+    assert parts["input_example"]["price"].dtype == float
+    assert parts["signature"].inputs.input_types() == [DataType.double]
