@@ -14,7 +14,7 @@ the selection rows, which decide the winner, nor the test rows.
 from pathlib import Path
 
 from ebflow.errors import BadInput
-from pipelines.config import Training
+from pipelines.config import EvaluateConfig, Training
 from pipelines.config.source import held_out
 from pipelines.data.prepare import check_data
 from pipelines.density.graph import check as check_density
@@ -22,7 +22,7 @@ from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine.graphs import gather_cells, subgraph
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.stages import Artefact, Source, Stage
-from tuning.config import TuneConfig
+from tuning.config import SearchConfig, TuneConfig
 from tuning.space import parameters
 from tuning.trials import load, trainings
 
@@ -51,7 +51,9 @@ def tune(config: TuneConfig, inputs: Inputs) -> dict[str, Artefact]:
     """Returns the artefacts by name, as expressions of redun."""
     source, held = inputs
     data = prepare(held.base.data, source=source)
-    trials = search(held, data=data)
+    later = {name: getattr(SearchConfig(), name) for name in ("top", "seeds")}
+    # Options of what follows the search are no part of its key.
+    trials = search(held.changed(search=later, base={"evaluate": EvaluateConfig()}), data=data)
     return {"data": data, "search": trials, "report": again(config, held, data, trials)}
 
 

@@ -81,7 +81,7 @@ def best_config(base: DensityConfig, winner: Outcome) -> DensityConfig:
     """Returns the user's configuration with the winner's options; it holds out no selection."""
     names = set(Training.model_fields) - {"seed", "cluster"}
     options = {name: getattr(retraining(base, winner), name) for name in names}
-    return base.changed(**options, data={"selection": None}, name=f"{base.name}-best")
+    return base.changed(**options, data={"selection": None}, name=f"{base.name[:195]}-best")
 
 
 @dataclass(frozen=True)

@@ -412,11 +412,11 @@ def _arrow_type(name: str) -> Any:  # noqa: ANN401
     """Returns Arrow's type of a name."""
     import pyarrow as pa
 
-    if found := re.fullmatch(r"dictionary<values=(\w+), indices=(\w+), ordered=(\d)>", name):
-        value, index = (pa.type_for_alias(alias) for alias in (found[1], found[2]))
+    if found := re.fullmatch(r"dictionary<values=(.+), indices=(\w+), ordered=(\d)>", name):
+        value, index = (_arrow_type(alias) for alias in (found[1], found[2]))
         return pa.dictionary(index, value, ordered=found[3] == "1")
     if found := re.fullmatch(r"timestamp\[(\w+), tz=(.+)\]", name):
         return pa.timestamp(found[1], tz=found[2])
-    if found := re.fullmatch(r"decimal128\((\d+), (-?\d+)\)", name):
-        return pa.decimal128(int(found[1]), int(found[2]))
+    if found := re.fullmatch(r"(decimal\d+)\((\d+), (-?\d+)\)", name):
+        return getattr(pa, found[1])(int(found[2]), int(found[3]))
     return pa.type_for_alias(name)

@@ -64,12 +64,12 @@ HELP = {"-h", "--help", "help"}
 def main(words: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
     words = list(sys.argv[1:] if words is None else words)
-    again = environment.again(words)
     starts = words[:1] in (["run"], ["submit"], ["tune"])
     resumes = starts and not {"--dry-run", "--dry_run"} & {*words}
     gc.set_threshold(100_000, 100)  # imports create objects and little garbage
     environment.prepare(embed=not any(word.startswith("--address") for word in words))
     try:
+        again = environment.again(words)
         with interruptible():
             code = _run(words)
             sys.stdout.flush()

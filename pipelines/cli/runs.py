@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NO_PARENT = "tags.`mlflow.parentRunId` IS NULL"
 
 # Metrics whose greatest value is the best; of all others it is the least.
-GREATEST = re.compile(r"(gain|per_s|accuracy)$")
+GREATEST = re.compile(r"(gain|gain_over_mixture|per_s|accuracy)$")
 
 # A line of a log with the id of the run that starts there.
 RUN_STARTS = re.compile(r"(?m)^(?=\S+ \S+ INFO ebflow.engine: MLflow run )")

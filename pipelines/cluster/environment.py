@@ -11,6 +11,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from ebflow.errors import BadInput
+
 # Keeps the memory of a freed D×D gradient, in huge pages, for the next step.
 HUGE_PAGES = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:"
@@ -61,10 +63,18 @@ def prepare(*, embed: bool = True) -> None:
 
 
 def again(words: Sequence[str]) -> str:
-    """Returns the command that repeats this one from any folder: in a job, that which sent it."""
+    """Returns the command that repeats this one from any folder: in a job, that which sent it.
+
+    Raises:
+        BadInput: If the working directory was deleted.
+    """
+    try:
+        folder = shlex.quote(str(Path.cwd()))
+    except FileNotFoundError:
+        raise BadInput("the working directory was deleted: cd into another") from None
     store = os.environ.get("EBFLOW_HOME")
     home = f"EBFLOW_HOME={shlex.quote(store)} " if store else ""
-    here = f"cd {shlex.quote(str(Path.cwd()))} && {home}{shlex.join(['ebflow', *words])}"
+    here = f"cd {folder} && {home}{shlex.join(['ebflow', *words])}"
     return os.environ.get(SUBMITTED, here)
 
 

@@ -126,7 +126,7 @@ def for_source(
 ) -> tuple[DensityConfig, str]:
     """Returns the recipe that suits a data set, with it as the source, and the recipe's name.
 
-    Reads only the schema. A file that is called like a recipe's own data gets that recipe.
+    Reads only the schema. The named data set of a recipe gets that recipe.
 
     Raises:
         BadInput: If there is no such data set, or its columns do not make one.
@@ -142,10 +142,8 @@ def for_source(
         pixels=architecture in (None, "pixelcnn"),
     )
     base, suited = configured(recipe), recipe.name
-    if stem in RECIPES and Path(RECIPES[stem]().data.source).stem == stem:
-        named, suited = RECIPES[stem](), stem
-        fits = recipe.exact_pixels or named.model.architecture != "pixelcnn"
-        base = named if fits else base.changed(name=named.name, data=named.data)
+    if data.source in RECIPES and RECIPES[data.source]().data.source == data.source:
+        base, suited = RECIPES[data.source](), data.source
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem[:200]).strip("-._") or base.name
     return on_source(base, data.source).changed(name=name), suited
 

@@ -234,9 +234,10 @@ class Reader:
 
     @property
     def digest(self) -> str:
-        """A SHA-256 of content and default splits, whatever names and places the files have."""
+        """A SHA-256 of content, default splits and remarks, which name classes; not of a place."""
         hashes = [file["sha256"] for file in self.record["files"]]
-        return hashlib.sha256(json.dumps([self.sizes, hashes]).encode()).hexdigest()
+        decisive = [self.sizes, hashes, self.layout.remarks]
+        return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
     def _batches(self, names: Sequence[str]) -> Iterator[tuple[pa.RecordBatch, Place]]:
         """Yields all rows in batches, and their places."""

@@ -267,7 +267,7 @@ def _columns(manifest: Manifest, fit: Fit) -> Plot:
         low, high = np.quantile(x, (0.005, 0.995))
         _compare(axis, x, y, low, high)
         name = textwrap.fill(fit.names[k], 28, max_lines=2, placeholder="…")
-        axis.set_title(f"{name}\n{fit.shapes[k]:.2f}", fontsize=7)
+        axis.set_title(f"{name}\n{fit.shapes[k]:.2f}", fontsize=7, parse_math=False)
         axis.tick_params(labelsize=6, labelleft=False)
         axis.xaxis.set_major_locator(MaxNLocator(3))
         if manifest.columns is not None:
@@ -284,7 +284,7 @@ def _name_levels(axis: Axes, column: Column) -> None:
     if 0 < column.size <= MOST_LEVELS:
         levels = [name.partition("=")[2] for name in column.level_names]
         short = [textwrap.shorten(level, 10, placeholder="…") or level[:10] for level in levels]
-        axis.set_xticks(range(column.size), short)
+        axis.set_xticks(range(column.size), short, parse_math=False)
 
 
 def _compare(

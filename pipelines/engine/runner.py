@@ -7,9 +7,9 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 # Names that results have.
 RESULTS = ("summary.json", "checkpoint", "figures", "report.html", "config.yaml", "best.yaml",
            "trials.json")  # fmt: skip
+DRAFT = ".draft-"  # The start of the name of a folder of results that is being written
 
 REPORT = "ebflow.report"  # The tag of a command's run that has the key of its report
 
@@ -275,7 +276,6 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         The summary, as in ``summary.json``.
     """
     key, line = run.key(inputs), "another process runs the same pipeline: waiting for it"
-    place = hashlib.sha256(str(run.output.resolve()).encode()).hexdigest()
     with (
         store.lock(f"run-{key}", waiting=lambda: console.print(line)),
         backend.mlflow_errors(),
@@ -286,7 +286,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         outcome = _evaluated(session, inputs)
         session.leave()
         progress.started("track", "")
-        with store.lock(f"output-{place}"):  # other runs may leave their results there, too
+        with _locked(run.output):
             summary = publish(session, outcome)
             progress.finished("track", "")
             if bucket.url():
@@ -325,7 +325,18 @@ def _save_without_report(session: Session, graph: Mapping[str, Any]) -> None:
     others = {name: stage for name, stage in graph.items() if name != "report"}
     found = graphs.plan(others)
     if others and found.is_cached:
-        publish(session, found)
+        with _locked(session.run.output):
+            publish(session, found)
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """Holds the lock of a folder of results; deletes the drafts of processes that were killed."""
+    place = hashlib.sha256(str(output.resolve()).encode()).hexdigest()
+    with store.lock(f"output-{place}"):
+        for draft in output.glob(DRAFT + "*"):
+            shutil.rmtree(draft)
+        yield
 
 
 def publish(session: Session, outcome: "Outcome") -> dict[str, Any]:
@@ -346,7 +357,7 @@ def publish(session: Session, outcome: "Outcome") -> dict[str, Any]:
         "mlflow_run_id": session.run_id(report),
     }
     run.output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".draft-", dir=run.output) as folder:
+    with tempfile.TemporaryDirectory(prefix=DRAFT, dir=run.output) as folder:
         draft = Path(folder) / "results"
         draft.mkdir()
         if report:
@@ -364,8 +375,12 @@ def publish(session: Session, outcome: "Outcome") -> dict[str, Any]:
 
 
 def _moved(draft: Path, output: Path) -> list[Path]:
-    """Moves the results to their places, in place of earlier ones; returns these places."""
-    places = [output / entry.name for entry in sorted(draft.iterdir())]
+    """Moves the results to their places, in place of earlier ones; returns these places.
+
+    The summary is first: it shows that a run left the files, even if a kill ends this.
+    """
+    names = sorted((one.name for one in draft.iterdir()), key=lambda n: (n != "summary.json", n))
+    places = [output / name for name in names]
     for place in places:
         if place.is_dir():
             shutil.rmtree(place)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def export(model: ModelName, output: Path) -> None:
     """
     check_output(output, [".onnx"])
     flow = load(model)
-    log_to(store.home() / "logs" / "export.log")
+    has_store = os.access(store.home(), os.W_OK)
+    log_to(store.home() / "logs" / "export.log" if has_store else Path(os.devnull))
     print(exported(flow, output))
     print(f"written to    {output}")
 

@@ -1,6 +1,7 @@
 """A checkpoint as an MLflow model; ``model.py`` is the model's code."""
 
 import re
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ def log_model(run: StageRun, checkpoint: Path, examples: Examples) -> str:
 
 
 def _parts(checkpoint: Path, examples: Examples) -> dict[str, Any]:
+    if isinstance(examples, pd.DataFrame):  # MLflow has no type of decimals
+        examples = examples.map(lambda cell: float(cell) if isinstance(cell, Decimal) else cell)
     outputs = Schema([TensorSpec(np.dtype("float64"), (-1,))])
     return {
         "python_model": str(Path(__file__).with_name("model.py")),

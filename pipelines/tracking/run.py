@@ -32,6 +32,7 @@ NOT_INHERITED = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runN
                  "ebflow.stage", "ebflow.key")  # fmt: skip
 
 DIGEST_LENGTH = 36
+LONGEST_SOURCE = 65_535  # Characters of the source of a data set in MLflow at most
 
 CONFLICT = "BAD_REQUEST"  # The error code of points that another thread or process has just sent
 
@@ -68,11 +69,14 @@ class StageRun:
         """Logs a prepared data set as an input of the run."""
         profile = {"counts": manifest.counts, "sha256": manifest.digest}
         shape = {"shape": manifest.shape, "dtype": manifest.dtype, "levels": manifest.levels}
+        source = json.dumps(manifest.source)
+        if len(source) > LONGEST_SOURCE:
+            source = json.dumps({**manifest.source, "files": len(manifest.source["files"])})
         dataset = Dataset(
             name=manifest.name,
             digest=manifest.digest[:DIGEST_LENGTH],
             source_type="ebflow",
-            source=json.dumps(manifest.source),
+            source=source,
             schema=json.dumps(shape),
             profile=json.dumps(profile),
         )
@@ -279,9 +283,9 @@ def _is_value(expected: float | None, point: Metric) -> bool:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields nested entries under dotted names."""
+    """Yields nested entries under dotted names; bounds of columns are one entry."""
     for key, value in config.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and key != "bounds":  # MLflow refuses some columns' names
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

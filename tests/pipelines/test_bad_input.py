@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -147,6 +148,12 @@ def test_output_on_a_file(place, home, ebflow, tmp_path):
     result = ebflow("run", "density", "--output", tmp_path / place)
     refused(result, f"--output: found the file {tmp_path / 'file'}, expected a folder", home)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("words", ["runs", "run density"])
+def test_a_working_directory_that_was_deleted(words, home, ebflow):
+    Path.cwd().rmdir()
+    refused(ebflow(*words.split()), "the working directory was deleted: cd into another", home)
 
 
 @pytest.mark.parametrize("name", ["summary.json", "best.yaml", "trials.json"])

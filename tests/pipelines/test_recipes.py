@@ -105,17 +105,23 @@ def test_score_matching_of_a_table_gets_dense_layers(tmp_path):
     assert for_source(data, "dsm")[0].model.architecture == "dense"
 
 
-@pytest.mark.parametrize("stem", ["data", "mnist9k"])
 @pytest.mark.parametrize(("objective", "architecture"), [("dsm", None), (None, "glow")])
 def test_images_without_exact_pixels_get_the_settings_of_convolutions(
-    objective, architecture, stem, tmp_path
+    objective, architecture, tmp_path
 ):
-    np.save(tmp_path / f"{stem}.npy", DATA["8-bit images"])
-    data = DataConfig(source=str(tmp_path / f"{stem}.npy"))
+    np.save(tmp_path / "data.npy", DATA["8-bit images"])
+    data = DataConfig(source=str(tmp_path / "data.npy"))
     assert for_source(data)[0].model.architecture == "pixelcnn"
     config, _ = for_source(data, objective, architecture)
-    assert config.model.architecture == "convolutional" and config.name == stem
+    assert config.model.architecture == "convolutional" and config.name == "data"
     assert config.preprocess.normalize == "standardize" and config.train.lr == 1e-2
+
+
+@pytest.mark.parametrize("stem", ["digits", "mnist9k"])
+def test_a_file_that_is_called_like_a_recipe_gets_that_for_its_rows(stem, tmp_path):
+    np.save(tmp_path / f"{stem}.npy", DATA["5 columns"])
+    config, name = for_source(DataConfig(source=str(tmp_path / f"{stem}.npy")))
+    assert (config.name, name) == (stem, "tabular")
 
 
 def test_dense_layers_of_mnist_have_their_own_batches():

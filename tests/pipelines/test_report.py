@@ -2,6 +2,7 @@
 
 import base64
 import html
+import io
 import itertools
 import math
 import re
@@ -99,7 +100,7 @@ def reported(request, tmp_path_factory):
     if request.param == "images":
         manifest = prepare("digits", folder / "data")
     else:
-        usual = ["count", "flag", "tail", LONG]
+        usual = ["count", "flag", "$_{ or $", LONG]
         manifest = table(folder, names=columns.get(request.param, usual))
     dataset = Dataset(folder / "data")
     y = next(dataset.split("train").batches(90)).x.flip(0)
@@ -282,6 +283,7 @@ def test_the_result_is_said_in_words(reported, gain, error, text):
 
 
 def test_levels_of_a_category_are_named():
-    _, axis = panels(1)
-    _name_levels(axis, Column("sex", "category", "object", levels=("female", "male")))
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["female", "male"]
+    figure, axis = panels(1)
+    _name_levels(axis, Column("price", "category", "object", levels=("$_$", "more")))
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["$_$", "more"]
+    figure.savefig(io.BytesIO())

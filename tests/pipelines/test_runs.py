@@ -10,8 +10,8 @@ from pipelines.tracking.tracker import connect
 
 # Final metrics of three runs, by name, the oldest first
 RUNS = {
-    "first": {"test/nll": 3.0, "test/bpd": 1.5, "test/gain": 1.0},
-    "second": {"test/nll": 2.0, "test/bpd": 1.0, "test/gain": 2.0},
+    "first": {"test/nll": 3.0, "test/bpd": 1.5, "test/gain_over_mixture": 1.0},
+    "second": {"test/nll": 2.0, "test/bpd": 1.0, "test/gain_over_mixture": 2.0},
     "third": {},
 }
 
@@ -71,7 +71,7 @@ def test_a_narrow_terminal_cuts_no_column(tracked, ebflow, monkeypatch):
 
 
 def test_the_best_come_first_and_what_was_not_measured_not_at_all(tracked, ebflow):
-    for metric in ("test/bpd", "test/gain"):  # of gains the greatest is best
+    for metric in ("test/bpd", "test/gain", "test/gain_over_mixture"):  # of gains the greatest
         assert names(ebflow("runs", "--best-by", metric)) == ["second", "first"]
 
 

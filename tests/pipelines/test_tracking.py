@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from decimal import Decimal
 from unittest.mock import Mock
 
 import cloudpickle
@@ -24,7 +25,7 @@ from ebflow.errors import BadInput
 from pipelines import metrics_log, store
 from pipelines.errors import StageFailed, in_one_line
 from pipelines.tracking import backend
-from pipelines.tracking.models import _inputs, log_model
+from pipelines.tracking.models import _inputs, _parts, log_model
 from pipelines.tracking.run import Reporter, StageRun
 from pipelines.tracking.tracker import connect
 from tests.prepared import prepare
@@ -170,6 +171,20 @@ def test_parameters_are_flat_and_many(tracker, run):
     found = tracker.client.get_run(run.id).data.params
     assert (found["train.lr"], found["train.clip"], found["many.p149"]) == ("0.5", "None", "149")
     assert len(found) == 152
+
+
+def test_bounds_are_one_parameter_whatever_the_names_of_columns(tracker, run):
+    run.log_params({"preprocess": {"bounds": {"length (cm)": (0.0, None)}}})
+    params = tracker.client.get_run(run.id).data.params
+    assert params == {"preprocess.bounds": "{'length (cm)': (0.0, None)}"}
+
+
+def test_the_source_of_very_many_files_is_their_number(tracker, run, tmp_path):
+    manifest = prepare("digits", tmp_path / "data", rows=300, validation=50, test=50)
+    files = {"name": "parts", "column": None, "files": manifest.source["files"] * 700}
+    run.log_input(manifest.model_copy(update={"source": files}), "training")
+    (found,) = tracker.client.get_run(run.id).inputs.dataset_inputs
+    assert json.loads(found.dataset.source) == {**files, "files": 700}
 
 
 def row(step, kind="log", value=1.0):
@@ -409,3 +424,9 @@ def test_the_signature_of_columns_that_lack_values():
                "id": [None, None]}  # fmt: skip
     types = [column.type for column in _inputs(pd.DataFrame(columns)).inputs]
     assert types == [DataType.string, DataType.boolean, DataType.double, DataType.string]
+
+
+def test_decimals_are_doubles_in_a_model(tmp_path):
+    parts = _parts(tmp_path, pd.DataFrame({"price": [None, Decimal("1.5")]}))
+    assert parts["input_example"]["price"].dtype == float
+    assert parts["signature"].inputs.input_types() == [DataType.double]

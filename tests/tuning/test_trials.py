@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from ebflow.errors import BadInput, NonFinite
 from pipelines import metrics_log, store
 from pipelines.cluster import environment
-from pipelines.config import ClusterConfig, DensityConfig, TrainConfig
+from pipelines.config import ClusterConfig, DensityConfig, EvaluateConfig, TrainConfig
 from pipelines.engine.stages import Artefact, Source, key_of
 from pipelines.errors import StageFailed
 from pipelines.tracking.run import StageRun
@@ -231,14 +231,21 @@ def test_the_proposals_of_a_search_that_resumes_are_below_its_new_run(tracked, m
     assert run.data.tags["mlflow.parentRunId"] == again.id
 
 
-def test_a_search_has_the_same_key_if_equal_data_are_prepared_again(monkeypatch):
-    """The id of the MLflow run that prepared them is no part of it."""
+AFTER = {
+    "top": TuneConfig(search=SearchConfig(top=5)),
+    "seeds": TuneConfig(search=SearchConfig(seeds=5)),
+    "evaluate": TuneConfig(base=DensityConfig(evaluate=EvaluateConfig(samples=5))),
+}
 
-    def key(run_id):
+
+@pytest.mark.parametrize("other", [TuneConfig(), *AFTER.values()], ids=["run", *AFTER])
+def test_a_search_has_the_same_key_if_only_what_follows_it_differs(other, monkeypatch):
+    """Nor is the id of the MLflow run that prepared equal data a part of it."""
+
+    def key(run_id, config):
         data = Artefact(stage="prepare", key="key", digest="digest", size=1, run_id=run_id)
         monkeypatch.setattr(graph, "prepare", lambda *words, **inputs: data)
         expression = graph.tune(config, (Source("here", "digest"), config))["search"]
         return key_of(*expression.args)
 
-    config = TuneConfig()
-    assert key("one run") == key("another run")
+    assert key("one run", TuneConfig()) == key("another run", other)

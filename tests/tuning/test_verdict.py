@@ -54,6 +54,8 @@ def test_the_best_configuration_is_the_users_with_the_winners_options():
     found = best_config(BASE.changed(seed=7), TRIALS[2])
     assert (found.train.lr, found.train.validate_every) == (1e-3, 1000)
     assert (found.seed, found.data.selection, found.name) == (7, None, f"{BASE.name}-best")
+    long = best_config(BASE.changed(name=200 * "n"), TRIALS[2])
+    assert DensityConfig.model_validate(long.model_dump()).name == 195 * "n" + "-best"
 
 
 def test_outcomes_are_read_as_they_were_written(tmp_path):

@@ -1,5 +1,8 @@
 """Frames that come back from numbers: types, levels and columns of others."""
 
+from datetime import date
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -77,3 +80,13 @@ def test_levels_of_other_objects_become_text():
     columns = detect_columns(pd.DataFrame({"bin": bins}))
     assert columns[0].levels[0] == "(-0.039, 9.75]"
     assert columns.from_dict(columns.to_dict()).encode(pd.DataFrame({"bin": bins[:1]})) == [[0.0]]
+
+
+@pytest.mark.parametrize("kind", [pa.decimal64(9, 2), pa.decimal256(50, 2), pa.date32()], ids=str)
+def test_decimals_of_any_width_and_categories_of_dates_come_back(kind):
+    values = [date(2020, 1, k) if kind == pa.date32() else Decimal(k) / 4 for k in (1, 2, 4)]
+    column = pa.array(values * 20).cast(kind)
+    column = column.dictionary_encode() if kind == pa.date32() else column
+    columns = detect_columns(frame := pa.table({"a": column}))
+    back = columns.decode(columns.encode(frame))
+    assert back.schema == frame.schema and back["a"].to_pylist() == values * 20

@@ -113,3 +113,6 @@ def test_sub_folders_are_classes(tmp_path):
     assert sorted(torch.cat([split.labels() for split in splits]).tolist()) == [0] * 6 + [1] * 6
     without = prepare(tmp_path / "raw", tmp_path / "unlabelled", validation=2, test=2)
     assert without.classes is None and without.counts == found.counts
+    before = fingerprint(tmp_path / "raw", label="label")
+    (tmp_path / "raw" / "dog").rename(tmp_path / "raw" / "wolf")
+    assert fingerprint(tmp_path / "raw", label="label") != before  # a report names the classes

@@ -1,11 +1,13 @@
 """Stages in the store, stages that run again, and their logs."""
 
 import os
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
@@ -292,9 +294,28 @@ def test_runs_that_end_at_once_leave_their_results_one_after_another(home, monke
     monkeypatch.setattr(runner, "publish", publish)
     monkeypatch.setattr(runner, "_evaluated", lambda *_: None)
     monkeypatch.setattr(runner, "log_to", lambda _: None)
+    Path("results/.draft-of-one-that-was-killed").mkdir(parents=True)
     with ThreadPoolExecutor(2) as pool:
         done = [
             pool.submit(runner.execute, run_of(graph=lambda *_: None, name=name), None, terminal())
             for name in ("one", "other")
         ]
     assert [one.result() for one in done] == [{}, {}] and inside == ["in", "out"] * 2
+    assert not [*Path("results").iterdir()]
+
+
+def test_a_kill_while_results_are_moved_leaves_a_folder_that_a_run_may_replace(
+    home, tmp_path, monkeypatch
+):
+    (tmp_path / "draft" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "draft" / "summary.json").write_text('{"mlflow_run_id": "1"}')
+    (output := tmp_path / "output").mkdir()
+
+    def killed(path, place):
+        shutil.move(path, place)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        runner._moved(tmp_path / "draft", output)
+    runner._check_replaceable(output)

@@ -85,6 +85,13 @@ def test_a_missing_package_is_one_line(ebflow, conditional, monkeypatch, tmp_pat
     assert re.search(r"no onnxruntime, onnxscript, .*ebflow\[export\]", done.refusal)
 
 
+def test_a_machine_without_a_store_gets_none(home, ebflow, monkeypatch):
+    monkeypatch.setattr(exporting, "load", id)
+    monkeypatch.setattr(exporting, "exported", lambda *_: "")
+    assert ebflow("export", "flow", "--output", "flow.onnx").code == 0
+    assert not home.exists()
+
+
 class Deciding(Elementwise):
     """A layer that decides by its input."""
 
