@@ -130,8 +130,7 @@ def _scanned(path: Path, changed: int, size: int) -> tuple[pa.Schema, int]:
     _check_header(path, schema.names)
     if pa.binary() in schema.types:
         raise _other_encoding(path)
-    kinds = {pa.null(): pa.float64()}
-    types = {f.name: kinds.get(f.type, f.type) for f in schema}
+    types = {f.name: _first_type(f.type) for f in schema}
     rows = None
     while rows is None:
         try:
@@ -144,6 +143,13 @@ def _scanned(path: Path, changed: int, size: int) -> tuple[pa.Schema, int]:
             name = schema.names[int(found[1])]
             types[name] = pa.float64() if pa.types.is_integer(types[name]) else pa.string()
     return pa.schema([(name, types[name]) for name in schema.names]), rows
+
+
+def _first_type(kind: pa.DataType) -> pa.DataType:
+    """Returns the type of a column by that of its first block: times of day are text."""
+    if pa.types.is_null(kind):
+        return pa.float64()
+    return pa.string() if pa.types.is_time(kind) else kind
 
 
 def _check_header(path: Path, names: Sequence[str]) -> None:
