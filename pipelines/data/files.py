@@ -6,7 +6,7 @@ holds little of the file in memory. We read Parquet with ``ParquetFile``: the sc
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -123,7 +123,7 @@ def _scanned(path: Path, changed: int, size: int) -> tuple[pa.Schema, int]:
     """Returns the names and types of a CSV file's columns, and its number of rows.
 
     The first block decides the types. A column that another block contradicts becomes text;
-    integers become reals first.
+    integers become reals first. Integers with leading zeros are text.
     """
     with _csv_reader(path) as reader:
         schema = reader.schema
@@ -142,7 +142,20 @@ def _scanned(path: Path, changed: int, size: int) -> tuple[pa.Schema, int]:
                 raise
             name = schema.names[int(found[1])]
             types[name] = pa.float64() if pa.types.is_integer(types[name]) else pa.string()
+    types |= dict.fromkeys(_zero_padded(path, types), pa.string())
     return pa.schema([(name, types[name]) for name in schema.names]), rows
+
+
+def _zero_padded(path: Path, types: Mapping[str, pa.DataType]) -> set[str]:
+    """Returns the columns of integers in which some have leading zeros."""
+    whole = {name: pa.string() for name, kind in types.items() if pa.types.is_integer(kind)}
+    batches = _csv_reader(path, column_types=whole, include_columns=[*whole]) if whole else ()
+    return {
+        name
+        for batch in batches
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        if pc.any(pc.match_substring_regex(column, r"^[+-]?0\d")).as_py()
+    }
 
 
 def _first_type(kind: pa.DataType) -> pa.DataType:
