@@ -115,7 +115,9 @@ def _csv_reader(path: Path, **options: Any) -> pyarrow.csv.CSVStreamingReader:  
     blocks = pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BYTES)
     convert = pyarrow.csv.ConvertOptions(**options)
     convert.null_values = [*convert.null_values, *MISSING]
-    return pyarrow.csv.open_csv(path, read_options=blocks, convert_options=convert)
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    options = {"read_options": blocks, "parse_options": parse, "convert_options": convert}
+    return pyarrow.csv.open_csv(path, **options)
 
 
 @cache

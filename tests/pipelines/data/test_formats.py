@@ -87,6 +87,7 @@ def test_integers_that_go_on_as_reals_are_reals(tmp_path):
     (["true"] * 40 + ["unknown"], pa.string()),
     (["12:34", "01:30"], pa.string()),
     (["17", "01234"], pa.string()),
+    (['"two\nlines"'] * 40, pa.string()),
 ])  # fmt: skip
 @pytest.mark.parametrize("turn", [1, -1])
 def test_a_csv_column_has_a_type_that_all_of_its_rows_have(
