@@ -6,7 +6,7 @@ holds little of the file in memory. We read Parquet with ``ParquetFile``: the sc
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -89,15 +89,16 @@ def parquet(path: Path) -> Part:
         return _part(path, "Parquet", file.schema_arrow, file.metadata.num_rows, read)
 
 
-def _csv(path: Path) -> Part:
+def _csv(path: Path, texts: Collection[str] = ()) -> Part:
     """Opens CSV with a header; parses all of it, for the types of columns and the number of rows.
 
-    An empty field is null; so are the texts of ``MISSING`` among numbers.
+    An empty field is null; so are the texts of ``MISSING`` among numbers. Columns of ``texts`` are
+    text, whatever their values are.
     """
     with reading(path, "CSV"):
         _check_first_lines(path)
         status = path.stat()
-        schema, rows = _scanned(path, status.st_mtime_ns, status.st_size)
+        schema, rows = _scanned(path, status.st_mtime_ns, status.st_size, frozenset(texts))
 
     def read(names: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
         """Parses the file again, by the types that it has; empty text is null."""
@@ -121,7 +122,7 @@ def _csv_reader(path: Path, **options: Any) -> pyarrow.csv.CSVStreamingReader:  
 
 
 @cache
-def _scanned(path: Path, changed: int, size: int) -> tuple[pa.Schema, int]:
+def _scanned(path: Path, changed: int, size: int, texts: Collection[str]) -> tuple[pa.Schema, int]:
     """Returns the names and types of a CSV file's columns, and its number of rows.
 
     The first block decides the types. A column that another block contradicts becomes text;
@@ -132,7 +133,7 @@ def _scanned(path: Path, changed: int, size: int) -> tuple[pa.Schema, int]:
     _check_header(path, schema.names)
     if pa.binary() in schema.types:
         raise _other_encoding(path)
-    types = {f.name: _first_type(f.type) for f in schema}
+    types = {f.name: pa.string() if f.name in texts else _first_type(f.type) for f in schema}
     rows = None
     while rows is None:
         try:
@@ -225,4 +226,4 @@ def _npy(path: Path) -> Part:
 
 
 # The function that opens a file, by the end of its name.
-FORMATS: dict[str, Callable[[Path], Part]] = {".parquet": parquet, ".csv": _csv, ".npy": _npy}
+FORMATS: dict[str, Callable[..., Part]] = {".parquet": parquet, ".csv": _csv, ".npy": _npy}

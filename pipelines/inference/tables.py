@@ -1,7 +1,7 @@
 """Tables of a trained flow: sources opened by its columns, and rows in the types of its data."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, product
 from pathlib import Path
@@ -43,14 +43,14 @@ def match(source: str | Path, model: Model, *, new_levels: bool = False) -> Read
     Raises:
         BadInput: If there is no such source, or its columns are not the model's.
     """
-    found, data, columns = find_source(source), model.columns, None
+    data, columns, schemas = model.columns, None, Schemas(model.columns, model.context)
+    found = find_source(source, _texts(schemas))
     context = [] if model.context is None else model.context.features
     if data is not None:
         present = set(found.parts[0].schema.names)
         columns = [c.name for c in data if not c.dropped or (c.terms and c.name in present)]
     for part in found.parts:
         _expect(part, [*(data.features if data else ()), *context])
-    schemas = Schemas(data, model.context)
     reader = found.reader(columns, missing="impute", context=context, flow_schemas=schemas)
     if data is None:
         reader = _as_array(reader, model)
@@ -85,10 +85,21 @@ def context_codes(source: str | Path, columns: Columns) -> np.ndarray:
         BadInput: If a column is missing, or a value is not one of its column's.
     """
     codes = [np.empty((0, columns.width))]
-    for part in find_source(source).parts:
+    for part in find_source(source, _texts([columns])).parts:
         _expect(part, columns.features)
         codes += [encoded(columns, *each) for each in part.batches(columns.features, 1 << 20)]
     return np.concatenate(codes)
+
+
+def _texts(schemas: Iterable[Columns | None]) -> list[str]:
+    """Returns the columns that training rows have as text; the types of a CSV file are guesses."""
+    return [
+        column.name
+        for columns in filter(None, schemas)
+        for column in columns
+        if column.kind in ("category", "text")
+        and all(isinstance(level, str) for level in (*column.levels, *column.categories))
+    ]
 
 
 def _expect(part: Part, names: Sequence[str]) -> None:

@@ -1,0 +1,45 @@
+"""Sources whose types differ from those of the training rows, by an untrained flow of them."""
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+import ebflow as library
+from ebflow.tables import detect_columns
+
+ROWS = {"x": [0.5, -0.25, 1.0, 0.75] * 30}
+COMMANDS = [("score",), ("impute", "--samples", 1, "--sweeps", 1)]
+
+
+def untrained(folder, table):
+    """Returns the folder of an untrained flow of a table."""
+    columns = detect_columns(table)
+    flow = library.architectures.dense((columns.width,), depth=1)
+    flow.columns = columns
+    library.save(flow, folder / "model")
+    return folder / "model"
+
+
+def written(ebflow, command, model, source, *more):
+    """Runs a command that ends well; returns the table that it wrote."""
+    output = model.parent / "out.parquet"
+    result = ebflow(*command[:1], model, source, "--output", output, *command[1:], *more)
+    assert (result.code, result.err) == (0, []), result
+    return pq.read_table(output)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("values", [
+    ("01", "02", "A1"), ("True", "False", "unknown"), ("2020-01-01", "2020-01-02", "never"),
+])  # fmt: skip
+def test_text_of_the_training_rows_is_text_in_a_csv_file(ebflow, tmp_path, command, values):
+    """Also if it looks like a number, a boolean or a date in all rows of this file."""
+    model = untrained(tmp_path, pa.table({**ROWS, "c": [*values, values[0]] * 30}))
+    new = pa.table({"x": pa.array([0.5, None, 1.0]), "c": [values[0], values[1], values[0]]})
+    pa.csv.write_csv(new, tmp_path / "new.csv", pa.csv.WriteOptions(quoting_style="none"))
+    pq.write_table(new, tmp_path / "new.parquet")
+    found, expected = (
+        written(ebflow, command, model, tmp_path / f"new.{end}") for end in ("csv", "parquet")
+    )
+    assert found.equals(expected)
