@@ -248,7 +248,7 @@ def _opened(options: Options) -> tuple[Model, Reader]:
     model = load(options.model)
     if options.output is None:  # tyro would complain of it before the model
         raise BadInput(option="--output", found="none", expected="a file to write")
-    tables.check_output(options.output)
+    tables.check_output(options.output, sources=[options.data])
     if options.workers is not None and options.workers < 1:
         raise BadInput(option="--workers", found=options.workers, expected="at least 1")
     return model, match(options.data, model, new_levels=True)

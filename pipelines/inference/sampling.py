@@ -60,7 +60,7 @@ def sample(
     if len(check) > 2:
         raise BadInput(option="--check", found=f"{len(check)} sources", expected="one or two")
     if output is not None:
-        tables.check_output(output)
+        tables.check_output(output, sources=[*check, *context])
     flow = load(model)
     if refine:
         _check_refinable(flow)

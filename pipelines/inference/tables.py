@@ -240,8 +240,10 @@ def examples(model: Model, rows: Tensor, context: Tensor | None) -> "pd.DataFram
     return found.cast(pa.schema(fields)).to_pandas()
 
 
-def check_output(output: Path, suffixes: Sequence[str] = FORMATS) -> None:
-    """Raises BadInput unless the name of a file has one of the suffixes, and it may be written."""
+def check_output(
+    output: Path, suffixes: Sequence[str] = FORMATS, sources: Sequence[str] = ()
+) -> None:
+    """Raises BadInput unless a file has one of the suffixes, may be written, and is no source."""
     folder = output.absolute().parent
     if output.suffix not in suffixes:
         expected = f"a file that ends in {' or '.join(suffixes)}"
@@ -250,6 +252,11 @@ def check_output(output: Path, suffixes: Sequence[str] = FORMATS) -> None:
         raise BadInput(option="--output", found=f"no folder {folder}", expected="one: make it")
     if output.is_dir():
         raise BadInput(option="--output", found=f"the folder {output}", expected="a file")
+    for source in map(Path, sources):
+        files = {file.resolve() for file in (source, *source.glob("*.parquet"))}
+        if files & {output.resolve(), folder.resolve()}:
+            expected = "another file or folder: it would replace or join the rows that are read"
+            raise BadInput(option="--output", found=f"{output} in {source}", expected=expected)
     check_writable("--output", folder)
 
 

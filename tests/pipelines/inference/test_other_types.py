@@ -43,3 +43,20 @@ def test_text_of_the_training_rows_is_text_in_a_csv_file(ebflow, tmp_path, comma
         written(ebflow, command, model, tmp_path / f"new.{end}") for end in ("csv", "parquet")
     )
     assert found.equals(expected)
+
+
+@pytest.mark.parametrize(("source", "output"), [
+    ("new/a.parquet", "new/a.parquet"), ("new", "new/a.parquet"), ("new", "new/b.csv"),
+    ("new", "link.parquet"), ("link.parquet", "new/a.parquet"),
+])  # fmt: skip
+def test_an_output_is_no_part_of_the_source(ebflow, tmp_path, monkeypatch, source, output):
+    monkeypatch.chdir(tmp_path)
+    model = untrained(tmp_path, pa.table({**ROWS, "g": ["u", "v"] * 60}))
+    (tmp_path / "new").mkdir()
+    pq.write_table(pa.table(ROWS), "new/a.parquet")
+    (tmp_path / "link.parquet").symlink_to("new/a.parquet")
+    for command in (["score", model], ["impute", model], ["detect", model],
+                    ["sample", model, "--context"]):  # fmt: skip
+        result = ebflow(*command, source, "--output", output)
+        assert f"--output: found {output} in {source}, expected another" in result.refusal
+    assert pq.read_table("new/a.parquet").equals(pa.table(ROWS))
