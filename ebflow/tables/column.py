@@ -86,7 +86,8 @@ class Column:
     def encode(self, series: Series, what: str = "x", first: int = 0) -> np.ndarray:
         """Returns float64 numbers with shape (N,), NaN where a value is missing.
 
-        ``what`` and the number of the ``first`` row are for messages.
+        ``what`` and the number of the ``first`` row are for messages. In a column that was a
+        constant, values that are no numbers are infinite: they differ from it.
 
         Raises:
             ValueError: if a value is neither a number nor a time where one is expected, or is
@@ -99,9 +100,11 @@ class Column:
         if series.kind in ("category", "text"):
             texts = enumerate(series.texts, first)
             numbers = np.array([self._parsed(text, row, what) for row, text in texts], np.float64)
-        if series.kind in ("time", "duration"):
-            if self.kind != series.kind:
+        if series.kind in ("time", "duration") and self.kind != series.kind:
+            if self.dropped != "constant" and not series.missing.all():
                 raise ValueError(f"{what}, column {self.name!r}: found times, expected numbers")
+            return np.where(series.missing, np.nan, np.inf)
+        if series.kind in ("time", "duration"):
             return as_microseconds(series.values) / MICROSECONDS[self.scale]
         if self.kind == "boolean" and not self.dropped:
             for row in np.flatnonzero(~np.isnan(numbers) & ~np.isin(numbers, (0, 1)))[:1]:
@@ -211,6 +214,8 @@ class Column:
                 return _microseconds(_as_iso(text, self._order)) / MICROSECONDS[self.scale]
             return float(TRUTH.get(text.lower(), text))
         except ValueError:
+            if self.dropped == "constant":
+                return np.inf
             time = f"a date or a time, as {self._order or 'hh:mm'} in the training rows"
             expected = time if self.kind == "time" else "a number"
             expected += "; correct it, or leave the row out"

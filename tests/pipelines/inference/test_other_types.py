@@ -1,23 +1,31 @@
 """Sources whose types differ from those of the training rows, by an untrained flow of them."""
 
+import datetime as dt
+import math
+
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import ebflow as library
 from ebflow.tables import detect_columns
+from pipelines.inference.reference import Reference
 
 ROWS = {"x": [0.5, -0.25, 1.0, 0.75] * 30}
 COMMANDS = [("score",), ("impute", "--samples", 1, "--sweeps", 1)]
 
 
 def untrained(folder, table):
-    """Returns the folder of an untrained flow of a table."""
+    """Returns the folder of an untrained flow of a table, and of these rows to compare with."""
     columns = detect_columns(table)
     flow = library.architectures.dense((columns.width,), depth=1)
     flow.columns = columns
     library.save(flow, folder / "model")
+    rows = torch.from_numpy(columns.encode(table)).float()
+    nats = flow.log_prob(rows).detach().double().sort().values
+    Reference(nats, nats, rows, rows[:, :0]).save(folder / "model", folder / "model")
     return folder / "model"
 
 
@@ -60,3 +68,16 @@ def test_an_output_is_no_part_of_the_source(ebflow, tmp_path, monkeypatch, sourc
         result = ebflow(*command, source, "--output", output)
         assert f"--output: found {output} in {source}, expected another" in result.refusal
     assert pq.read_table("new/a.parquet").equals(pa.table(ROWS))
+
+
+@pytest.mark.parametrize("constant", [None, 7, dt.date(2020, 1, 1)])
+@pytest.mark.parametrize("value", ["many", dt.date(2021, 1, 1)])
+def test_another_value_of_a_constant_is_impossible_whatever_its_type_is(
+    ebflow, tmp_path, constant, value
+):
+    constants = pa.array([constant] * 120, None if constant else pa.float64())
+    model = untrained(tmp_path, pa.table({**ROWS, "c": constants}))
+    pq.write_table(pa.table({"x": [0.5, 1.0], "c": [value, None]}), tmp_path / "new.parquet")
+    found = written(ebflow, ["score"], model, tmp_path / "new.parquet")["log_prob"].to_pylist()
+    assert found[0] == -math.inf and math.isfinite(found[1])
+    assert 0 in written(ebflow, ["detect"], model, tmp_path / "new.parquet")["row"].to_pylist()
