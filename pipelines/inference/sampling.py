@@ -1,5 +1,6 @@
 """``ebflow sample``: rows sampled from a trained flow, and the contexts they are given."""
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -67,7 +68,7 @@ def sample(
     real = [_real(flow, source) for source in check]
     context = context or (check[:1] if flow.context is not None else ())
     contexts, kinds = _contexts(context, flow), tables.schema(flow)
-    each = rows or (1 if contexts is not None and len(contexts) > 1 else 1000)
+    each = rows or (1 if _is_file(context) else 1000)
     total = each if contexts is None else each * len(contexts)
     total = min(len(real[0]), ROWS) if real and rows is None else total
     if real and total < LEAST:
@@ -157,7 +158,7 @@ def _contexts(words: Sequence[str], model: Model) -> Tensor | None:
             expected = f"none: {model.label} is not conditional"
             raise BadInput(option="--context", found=words[0], expected=expected)
         return None
-    if len(words) == 1 and "=" not in words[0]:
+    if _is_file(words):
         return torch.from_numpy(columns.one_hot(tables.context_codes(words[0], columns)))
     typed = dict(word.partition("=")[::2] for word in words)
     if typed.keys() != set(columns.features):
@@ -166,3 +167,8 @@ def _contexts(words: Sequence[str], model: Model) -> Tensor | None:
         raise BadInput(option="--context", found=found, expected=expected)
     row = pa.table({name: [value] for name, value in typed.items()})
     return torch.from_numpy(columns.one_hot(encoded(columns, row, Place("--context", 0))))
+
+
+def _is_file(words: Sequence[str]) -> bool:
+    """Returns True if ``--context`` is a file of contexts, whose name may contain ``=``."""
+    return len(words) == 1 and ("=" not in words[0] or os.path.exists(words[0]))  # noqa: PTH110

@@ -82,12 +82,14 @@ def context_codes(source: str | Path, columns: Columns) -> np.ndarray:
     """Returns the numbers of a source's columns of contexts, with shape (N, K).
 
     Raises:
-        BadInput: If a column is missing, or a value is not one of its column's.
+        BadInput: If a column is missing, a value is not one of its column's, or there is no row.
     """
-    codes = [np.empty((0, columns.width))]
+    codes = []
     for part in find_source(source, _texts([columns])).parts:
         _expect(part, columns.features)
         codes += [encoded(columns, *each) for each in part.batches(columns.features, 1 << 20)]
+    if not sum(map(len, codes)):
+        raise BadInput(file=str(source), found="0 rows", expected="some")
     return np.concatenate(codes)
 
 

@@ -10,19 +10,24 @@ import pytest
 import torch
 
 import ebflow as library
-from ebflow.tables import detect_columns
+from ebflow.tables import Columns, detect_columns
 from pipelines.inference.reference import Reference
 
 ROWS = {"x": [0.5, -0.25, 1.0, 0.75] * 30}
 COMMANDS = [("score",), ("impute", "--samples", 1, "--sweeps", 1)]
 
 
-def untrained(folder, table):
+def untrained(folder, table, context=None):
     """Returns the folder of an untrained flow of a table, and of these rows to compare with."""
-    columns = detect_columns(table)
-    flow = library.architectures.dense((columns.width,), depth=1)
+    columns, width = detect_columns(table), 0
+    if context is not None:
+        contexts = detect_columns(context, context=True)
+        columns, width = Columns(columns, "arrow", contexts), len(contexts.elements)
+    flow = library.architectures.dense((columns.width,), depth=1, context=width)
     flow.columns = columns
     library.save(flow, folder / "model")
+    if context is not None:
+        return folder / "model"
     rows = torch.from_numpy(columns.encode(table)).float()
     nats = flow.log_prob(rows).detach().double().sort().values
     Reference(nats, nats, rows, rows[:, :0]).save(folder / "model", folder / "model")
@@ -81,3 +86,19 @@ def test_another_value_of_a_constant_is_impossible_whatever_its_type_is(
     found = written(ebflow, ["score"], model, tmp_path / "new.parquet")["log_prob"].to_pylist()
     assert found[0] == -math.inf and math.isfinite(found[1])
     assert 0 in written(ebflow, ["detect"], model, tmp_path / "new.parquet")["row"].to_pylist()
+
+
+def test_a_file_of_contexts_gives_a_sample_for_each_row(ebflow, tmp_path, monkeypatch):
+    """Also for one row, and if its name contains the sign between names and values."""
+    monkeypatch.chdir(tmp_path)
+    groups = pa.table({"g": ["u", "v"] * 60})
+    model = untrained(tmp_path, pa.table({**ROWS, "y": [1.5, 2.5] * 60}), groups)
+    for rows in (1, 3):
+        pq.write_table(groups[:rows], "g=u.parquet")
+        result = ebflow("sample", model, "--output", "s.parquet", "--context", "g=u.parquet")
+        assert (result.code, result.err) == (0, []), result
+        assert pq.read_table("s.parquet")["g"].to_pylist() == ["u", "v", "u"][:rows]
+    (tmp_path / "none.csv").write_text("g\n")
+    result = ebflow("sample", model, "--output", "none.parquet", "--context", "none.csv")
+    assert "none.csv: found 0 rows, expected some" in result.refusal
+    assert not (tmp_path / "none.parquet").exists()
