@@ -238,6 +238,8 @@ def filled(
         else:
             copies = np.arange(len(rows)).repeat(samples)
             frame = model.columns.fill(rows.take(copies), numbers)
+            schema = model.columns.fill(rows[:0], numbers[:0]).schema  # whatever the values are
+            frame = frame.cast(tables.widened(schema, model), safe=False)
         for place, name in enumerate(ADDED):
             frame = frame.add_column(place, name, block[name])
         yield frame

@@ -78,7 +78,7 @@ def sample(
         return
     found = refined(flow, total, seed) if refine else samples(flow, total, seed, contexts)
     batches = enumerate(found)
-    parts = (tables.table(flow, *batch, first=k * ROWS) for k, batch in batches)
+    parts = (tables.table(flow, *batch, first=k * ROWS).cast(kinds) for k, batch in batches)
     parts = [*parts] if real else parts
     if output is not None:
         tables.write(output, iter(parts))

@@ -66,11 +66,21 @@ def batches(reader: Reader) -> Iterator[Batch]:
 
 
 def sources(reader: Reader, size: int, only: Collection[str] | None = None) -> Iterator[pa.Table]:
-    """Yields all rows of a source as they are, ``size`` at a time: all columns, or only some."""
-    rest: list[pa.Table] = []
+    """Yields all rows of a source, ``size`` at a time: all columns, or only some, of all files.
+
+    Raises:
+        BadInput: If a column has types that have no common one.
+    """
+    schemas = []
     for part in reader.parts:
-        names = [name for name in part.schema.names if only is None or name in only]
-        for batch, _ in part.batches(names, size):
+        fields = [field for field in part.schema if only is None or field.name in only]
+        schemas.append(pa.schema(fields, part.schema.metadata))
+    try:
+        rest = [pa.unify_schemas(schemas, promote_options="permissive").empty_table()]
+    except pa.ArrowTypeError as error:
+        raise BadInput(f"has files of several types ({error})", file=reader.label) from None
+    for part, schema in zip(reader.parts, schemas, strict=True):
+        for batch, _ in part.batches(schema.names, size):
             rest = [pa.concat_tables([*rest, pa.table(batch)], promote_options="permissive")]
             while len(rest[0]) >= size:
                 yield rest[0][:size]
@@ -162,7 +172,16 @@ def _check_texts(reader: Reader, schemas: Schemas) -> None:
 def schema(model: Model) -> pa.Schema:
     """Returns the columns and types of a model's data, followed by those of its contexts."""
     rows, context = torch.zeros(0, *model.flow.event_shape), torch.zeros(0, model.flow.context)
-    return table(model, rows, context if model.context else None).schema
+    return widened(table(model, rows, context if model.context else None).schema, model)
+
+
+def widened(schema: pa.Schema, model: Model) -> pa.Schema:
+    """Returns a schema in which the integers of a model have 64 bits, which hold all samples."""
+    names = {column.name for column in model.columns or () if column.kind == "integer"}
+    wide = (field.name in names and pa.types.is_integer(field.type) for field in schema)
+    fields = zip(schema, wide, strict=True)
+    fields = [field.with_type(pa.int64()) if wide else field for field, wide in fields]
+    return pa.schema(fields, schema.metadata)
 
 
 def table(

@@ -102,3 +102,21 @@ def test_a_file_of_contexts_gives_a_sample_for_each_row(ebflow, tmp_path, monkey
     result = ebflow("sample", model, "--output", "none.parquet", "--context", "none.csv")
     assert "none.csv: found 0 rows, expected some" in result.refusal
     assert not (tmp_path / "none.parquet").exists()
+
+
+def test_rows_of_all_blocks_and_files_have_one_type(ebflow, tmp_path, monkeypatch):
+    """If a sample leaves the type of the rows, and if the second file has one more column."""
+    monkeypatch.setattr("pipelines.inference.sampling.ROWS", 2)
+    small = pa.array([0, 255] * 60, pa.uint8())
+    model = untrained(tmp_path, pa.table({**ROWS, "c": small}))
+    (tmp_path / "new").mkdir()
+    new = pa.table({"x": [0.5] * 300, "c": pa.array([5, None] * 150, pa.uint8())})
+    pq.write_table(new, tmp_path / "new/a.parquet")
+    pq.write_table(new.append_column("z", [["z"] * 300]), tmp_path / "new/b.parquet")
+    found = written(ebflow, COMMANDS[1], model, tmp_path / "new")
+    assert found["c"].type == pa.int64() and found["c"].to_pylist()[::2] == [5] * 300
+    assert found["z"].to_pylist() == [None] * 300 + ["z"] * 300
+    output = tmp_path / "samples.parquet"
+    assert ebflow("sample", model, "-n", 20, "--output", output).code == 0
+    column = pq.read_table(output)["c"]
+    assert column.type == pa.int64() and min(column.to_pylist()) < 0
