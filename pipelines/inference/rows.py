@@ -158,7 +158,8 @@ def excluded(model: Model, reader: Reader, scored: Iterable[pa.Table]) -> Iterat
         yield from scored
         return
     least = scores_of(model, *torch.tensor([[-math.inf], [0.0]], dtype=torch.float64))
-    for rows, block in zip(tables.sources(reader, SCORED), scored, strict=True):
+    used = [column.name for column in model.columns]
+    for rows, block in zip(tables.sources(reader, SCORED, used), scored, strict=True):
         differs = pa.array(differing(rows, model.columns).expand(len(rows)).numpy())
         for place, name in enumerate(block.column_names):
             column = pc.if_else(differs, least[name][0], block[name])

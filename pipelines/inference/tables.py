@@ -1,6 +1,7 @@
 """Tables of a trained flow: sources opened by its columns, and rows in the types of its data."""
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, product
@@ -69,12 +70,16 @@ def sources(reader: Reader, size: int, only: Collection[str] | None = None) -> I
     """Yields all rows of a source, ``size`` at a time: all columns, or only some, of all files.
 
     Raises:
-        BadInput: If a column has types that have no common one.
+        BadInput: If two columns have one name, or a column has types that have no common one.
     """
     schemas = []
     for part in reader.parts:
         fields = [field for field in part.schema if only is None or field.name in only]
         schemas.append(pa.schema(fields, part.schema.metadata))
+        repeated = Counter(schemas[-1].names) - Counter({*schemas[-1].names})
+        for name, more in repeated.items():
+            found = f"{more + 1} of this name"
+            raise BadInput(file=part.label, column=name, found=found, expected="one")
     try:
         rest = [pa.unify_schemas(schemas, promote_options="permissive").empty_table()]
     except pa.ArrowTypeError as error:

@@ -120,3 +120,13 @@ def test_rows_of_all_blocks_and_files_have_one_type(ebflow, tmp_path, monkeypatc
     assert ebflow("sample", model, "-n", 20, "--output", output).code == 0
     column = pq.read_table(output)["c"]
     assert column.type == pa.int64() and min(column.to_pylist()) < 0
+
+
+def test_a_name_of_two_unused_columns_is_refused_by_impute_alone(ebflow, tmp_path):
+    """As of the empty columns that a trailing comma makes."""
+    model = untrained(tmp_path, pa.table({**ROWS, "c": ["u"] * 120}))
+    (tmp_path / "new.csv").write_text("x,c,,\n0.5,u,,\n1.5,v,,\n")
+    assert len(written(ebflow, ["score"], model, tmp_path / "new.csv")) == 2
+    words = ("impute", model, tmp_path / "new.csv", "--output", tmp_path / "imputed.csv")
+    assert "new.csv, column '': found 2 of this name, expected one" in ebflow(*words).refusal
+    assert not (tmp_path / "imputed.csv").exists()
