@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .dependence import EXACT
-from .frames import TIMES, Series, key
+from .frames import NUMERIC, TIMES, Series, key
 
 MICROSECONDS = {"days": 86_400e6, "seconds": 1e6}
 
@@ -128,6 +128,21 @@ class Column:
         if self.kind == "boolean":
             numbers = np.where(np.isnan(numbers), np.nan, numbers >= 0.5)
         return Series(self.kind, numbers, self.dtype)
+
+    def filled(self, series: Series, other: Series, text: str) -> Series:
+        """Returns a column with its missing values replaced by those of ``other``, as decoded.
+
+        A column of another group of kinds gets this one's type. It is ``text`` if this one is, or
+        is a constant. Its values are not rounded.
+        """
+        if series.group != other.group:
+            is_number = self.kind in NUMERIC
+            if self.kind == "category" or self.value is not None or (self.text and is_number):
+                series, other = series.as_text(text), other.as_text(text)
+            elif self.terms or not self.dropped:
+                exact = replace(self, decimals=None)
+                series = exact.decode(self.encode(series), np.random.default_rng(0))
+        return series if series.group != other.group else series.filled(other)
 
     def restored(self, values: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
         """Returns the numbers of a column that is not modelled, from those of the others."""

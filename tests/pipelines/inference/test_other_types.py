@@ -104,6 +104,31 @@ def test_a_file_of_contexts_gives_a_sample_for_each_row(ebflow, tmp_path, monkey
     assert not (tmp_path / "none.parquet").exists()
 
 
+DAYS = [dt.date(2020, 1, 1 + k % 20) for k in range(120)]
+NUMBERS = pa.array([0.5 + (k % 9) ** 2 for k in range(120)])
+
+
+@pytest.mark.parametrize(("trained", "new", "expected"), [
+    (NUMBERS, ["1.25", None], 1.25),
+    (NUMBERS, pa.array([7, None]), 7.0),
+    (NUMBERS.cast(pa.int64(), safe=False), [2.25, None], 2.25),
+    (DAYS, ["2020-01-02", None], DAYS[1]),
+    ([f"{day:%d/%m/%Y}" for day in DAYS], [DAYS[1], None], "02/01/2020"),
+    (["1", "2", "A1"] * 40, [7, None], "7"),
+    ([f"{number:.2f}" for number in NUMBERS.to_pylist()], [1.255, None], "1.255"),
+    ([7] * 120, ["many", None], "many"),
+    (["u"] * 120, [7, None], "7"),
+    ([7] * 120, [DAYS[0], None], "2020-01-01 00:00:00"),
+])  # fmt: skip
+def test_columns_of_another_kind_are_imputed_in_one_type(ebflow, tmp_path, trained, new, expected):
+    """In blocks with and without missing values, and in blocks without other ones."""
+    model = untrained(tmp_path, pa.table({**ROWS, "c": trained}))
+    column = pa.concat_arrays([pa.array(new)[k : k + 1] for k in [0] * 250 + [1] * 251 + [0] * 9])
+    pq.write_table(pa.table({"x": [0.5] * 510, "c": column}), tmp_path / "new.parquet")
+    found = written(ebflow, COMMANDS[1], model, tmp_path / "new.parquet")["c"].to_pylist()
+    assert found[:250] + found[501:] == [expected] * 259 and any(found[250:501])
+
+
 def test_rows_of_all_blocks_and_files_have_one_type(ebflow, tmp_path, monkeypatch):
     """If a sample leaves the type of the rows, and if the second file has one more column."""
     monkeypatch.setattr("pipelines.inference.sampling.ROWS", 2)
