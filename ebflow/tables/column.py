@@ -101,7 +101,7 @@ class Column:
             texts = enumerate(series.texts, first)
             numbers = np.array([self._parsed(text, row, what) for row, text in texts], np.float64)
         if series.kind in ("time", "duration") and self.kind != series.kind:
-            if self.dropped != "constant" and not series.missing.all():
+            if self.low != self.high and not series.missing.all():
                 raise ValueError(f"{what}, column {self.name!r}: found times, expected numbers")
             return np.where(series.missing, np.nan, np.inf)
         if series.kind in ("time", "duration"):
@@ -229,7 +229,7 @@ class Column:
                 return _microseconds(_as_iso(text, self._order)) / MICROSECONDS[self.scale]
             return float(TRUTH.get(text.lower(), text))
         except ValueError:
-            if self.dropped == "constant":
+            if self.low == self.high:
                 return np.inf
             time = f"a date or a time, as {self._order or 'hh:mm'} in the training rows"
             expected = time if self.kind == "time" else "a number"

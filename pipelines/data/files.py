@@ -28,6 +28,9 @@ BUFFER = 1 << 18
 # Bytes of a CSV file that are parsed at a time; the first ones decide the types of columns.
 CSV_BYTES = 4 << 20
 
+# Other types for those of the first block: it may be empty, and times of day are text.
+FIRST = {pa.null(): pa.float64(), pa.time32("s"): pa.string()}
+
 # Texts that stand for a missing number in CSV files, besides those that Arrow knows.
 MISSING = ("?", "-", ".", "None", "<NA>")
 
@@ -133,7 +136,7 @@ def _scanned(path: Path, changed: int, size: int, texts: Collection[str]) -> tup
     _check_header(path, schema.names)
     if pa.binary() in schema.types:
         raise _other_encoding(path)
-    types = {f.name: pa.string() if f.name in texts else _first_type(f.type) for f in schema}
+    types = {f.name: pa.string() if f.name in texts else FIRST.get(f.type, f.type) for f in schema}
     rows = None
     while rows is None:
         try:
@@ -159,13 +162,6 @@ def _zero_padded(path: Path, types: Mapping[str, pa.DataType]) -> set[str]:
         for name, column in zip(batch.schema.names, batch.columns, strict=True)
         if pc.any(pc.match_substring_regex(column, r"^[+-]?0\d")).as_py()
     }
-
-
-def _first_type(kind: pa.DataType) -> pa.DataType:
-    """Returns the type of a column by that of its first block: times of day are text."""
-    if pa.types.is_null(kind):
-        return pa.float64()
-    return pa.string() if pa.types.is_time(kind) else kind
 
 
 def _check_header(path: Path, names: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 import tyro
 from sklearn.exceptions import ConvergenceWarning
@@ -78,7 +77,7 @@ class Detection:
         """
         flow, (x, context) = self.model.flow, self._divided(values)
         context = flow.as_context(flow.context_of(x, context))  # raises errors at unknown levels
-        rows = self._compared(values) if self.names else values.double().numpy()
+        rows = values.select(self.names) if self.names else values.double().numpy()
         scores, x = self.detector.score_samples(rows), flow.as_events(x)
         complete, log_p = ~x.flatten(1).isnan().any(1), torch.zeros(len(x)).double()
         those = None if context is None else context[complete]
@@ -87,18 +86,6 @@ class Detection:
         p = p_values(-scores, self.detector.held_out_scores_)
         other = ranked(self.model.reference.test, log_p).where(complete, 1.0).numpy()
         return scores, np.minimum(1.0, 2 * np.minimum(p, other))
-
-    def _compared(self, values: pa.Table) -> pa.Table:
-        """Returns the columns that the detector compares; it cannot read text as a number.
-
-        Other values of a constant are impossible anyway, so they are missing here.
-        """
-        for column, differs, _ in self.model.columns.exceptions(values):
-            if column.dropped == "constant" and column.kind not in ("category", "text"):
-                same = pc.if_else(pa.array(differs), None, values[column.name])
-                place = values.column_names.index(column.name)
-                values = values.set_column(place, column.name, same)
-        return values.select(self.names)
 
     def _impossible(self, values: pa.Table | Tensor, x: Tensor) -> Tensor:
         """Returns True for rows that break a rule of the training rows, or a known bound."""

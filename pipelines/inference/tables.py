@@ -1,7 +1,6 @@
 """Tables of a trained flow: sources opened by its columns, and rows in the types of its data."""
 
 import math
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, product
@@ -72,18 +71,15 @@ def sources(reader: Reader, size: int, only: Collection[str] | None = None) -> I
     Raises:
         BadInput: If two columns have one name, or a column has types that have no common one.
     """
-    schemas = []
-    for part in reader.parts:
-        fields = [field for field in part.schema if only is None or field.name in only]
-        schemas.append(pa.schema(fields, part.schema.metadata))
-        repeated = Counter(schemas[-1].names) - Counter({*schemas[-1].names})
-        for name, more in repeated.items():
-            found = f"{more + 1} of this name"
-            raise BadInput(file=part.label, column=name, found=found, expected="one")
+    schemas = [
+        pa.schema([f for f in part.schema if only is None or f.name in only], part.schema.metadata)
+        for part in reader.parts
+    ]
     try:
         rest = [pa.unify_schemas(schemas, promote_options="permissive").empty_table()]
-    except pa.ArrowTypeError as error:
-        raise BadInput(f"has files of several types ({error})", file=reader.label) from None
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        problem = f"two columns have one name, or one has two types ({error})"
+        raise BadInput(problem, file=reader.label, hint="Rename or convert them") from None
     for part, schema in zip(reader.parts, schemas, strict=True):
         for batch, _ in part.batches(schema.names, size):
             rest = [pa.concat_tables([*rest, pa.table(batch)], promote_options="permissive")]
@@ -183,10 +179,10 @@ def schema(model: Model) -> pa.Schema:
 def widened(schema: pa.Schema, model: Model) -> pa.Schema:
     """Returns a schema in which the integers of a model have 64 bits, which hold all samples."""
     names = {column.name for column in model.columns or () if column.kind == "integer"}
-    wide = (field.name in names and pa.types.is_integer(field.type) for field in schema)
-    fields = zip(schema, wide, strict=True)
-    fields = [field.with_type(pa.int64()) if wide else field for field, wide in fields]
-    return pa.schema(fields, schema.metadata)
+    for place, field in enumerate(schema):
+        if field.name in names and pa.types.is_integer(field.type):
+            schema = schema.set(place, field.with_type(pa.int64()))
+    return schema
 
 
 def table(
