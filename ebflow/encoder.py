@@ -60,11 +60,13 @@ class Encoder:
     def numbers(self, X: ArrayLike) -> np.ndarray:
         """Returns one number for each column, with shape (N, D).
 
+        Text in place of a constant number is infinite.
+
         Raises:
             ValueError: if a number is infinite.
         """
-        numbers = self.table.encode(X, "X")
-        self._refuse(numbers, np.isinf(numbers), "a finite number")
+        numbers, varies = self.table.encode(X, "X"), [c.low != c.high for c in self.table.modelled]
+        self._refuse(numbers, np.isinf(numbers) & varies, "a finite number")
         return numbers
 
     def elements(self, numbers: np.ndarray) -> np.ndarray:

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .dependence import EXACT
-from .frames import TIMES, Series, key
+from .frames import NUMERIC, TIMES, Series, key
 
 MICROSECONDS = {"days": 86_400e6, "seconds": 1e6}
 
@@ -86,7 +86,8 @@ class Column:
     def encode(self, series: Series, what: str = "x", first: int = 0) -> np.ndarray:
         """Returns float64 numbers with shape (N,), NaN where a value is missing.
 
-        ``what`` and the number of the ``first`` row are for messages.
+        ``what`` and the number of the ``first`` row are for messages. In a column that was a
+        constant, values that are no numbers are infinite: they differ from it.
 
         Raises:
             ValueError: if a value is neither a number nor a time where one is expected, or is
@@ -99,9 +100,11 @@ class Column:
         if series.kind in ("category", "text"):
             texts = enumerate(series.texts, first)
             numbers = np.array([self._parsed(text, row, what) for row, text in texts], np.float64)
-        if series.kind in ("time", "duration"):
-            if self.kind != series.kind:
+        if series.kind in ("time", "duration") and self.kind != series.kind:
+            if self.low != self.high and not series.missing.all():
                 raise ValueError(f"{what}, column {self.name!r}: found times, expected numbers")
+            return np.where(series.missing, np.nan, np.inf)
+        if series.kind in ("time", "duration"):
             return as_microseconds(series.values) / MICROSECONDS[self.scale]
         if self.kind == "boolean" and not self.dropped:
             for row in np.flatnonzero(~np.isnan(numbers) & ~np.isin(numbers, (0, 1)))[:1]:
@@ -125,6 +128,21 @@ class Column:
         if self.kind == "boolean":
             numbers = np.where(np.isnan(numbers), np.nan, numbers >= 0.5)
         return Series(self.kind, numbers, self.dtype)
+
+    def filled(self, series: Series, other: Series, text: str) -> Series:
+        """Returns a column with its missing values replaced by those of ``other``, as decoded.
+
+        A column of another group of kinds gets this one's type. It is ``text`` if this one is, or
+        is a constant. Its values are not rounded.
+        """
+        if series.group != other.group:
+            is_number = self.kind in NUMERIC
+            if self.kind == "category" or self.value is not None or (self.text and is_number):
+                series, other = series.as_text(text), other.as_text(text)
+            elif self.terms or not self.dropped:
+                exact = replace(self, decimals=None)
+                series = exact.decode(self.encode(series), np.random.default_rng(0))
+        return series if series.group != other.group else series.filled(other)
 
     def restored(self, values: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
         """Returns the numbers of a column that is not modelled, from those of the others."""
@@ -211,6 +229,8 @@ class Column:
                 return _microseconds(_as_iso(text, self._order)) / MICROSECONDS[self.scale]
             return float(TRUTH.get(text.lower(), text))
         except ValueError:
+            if self.low == self.high:
+                return np.inf
             time = f"a date or a time, as {self._order or 'hh:mm'} in the training rows"
             expected = time if self.kind == "time" else "a number"
             expected += "; correct it, or leave the row out"

@@ -33,6 +33,8 @@ KINDS = {"b": "boolean", "f": "number", "i": "integer", "u": "integer", "m": "du
 
 TIMES = {"time": "datetime64[us]", "duration": "timedelta64[us]"}  # Kinds of times in NumPy
 
+NUMERIC = ("boolean", "integer", "number")  # Kinds of numbers, each of which holds those before it
+
 # Kinds of columns, by the types of Python's objects in them.
 OBJECTS = (
     ("time", (datetime.date, np.datetime64)),
@@ -66,6 +68,11 @@ class Series(NamedTuple):
         return np.isnat(self.values) if self.values.dtype.kind in "mM" else np.isnan(self.values)
 
     @property
+    def group(self) -> str:
+        """The kind; ``number`` or ``text`` for those whose values can be in one column."""
+        return ({"category": "text"} | dict.fromkeys(NUMERIC, "number")).get(self.kind, self.kind)
+
+    @property
     def objects(self) -> np.ndarray:
         """The values as a frame has them: levels, and integers or booleans if none is missing."""
         if self.kind == "category":
@@ -85,11 +92,22 @@ class Series(NamedTuple):
         pairs = zip(self.values.tolist(), self.missing.tolist(), strict=True)
         return [None if missing else key(value) for value, missing in pairs]
 
+    def as_text(self, dtype: str) -> "Series":
+        """Returns the column as text, in a type."""
+        return Series("text", np.array([*self.texts, None], object)[:-1], dtype)
+
     def filled(self, other: "Series") -> "Series":
-        """Returns the column with its missing values replaced by another column's."""
-        if self.missing.all():  # then its type may say nothing
+        """Returns the column with its missing values replaced by another column's, of its group.
+
+        Integers that lack some values become real numbers if the other ones are.
+        """
+        count = len(self.values)
+        if self.dtype == "null" or (count and self.missing.all()):  # its type may say nothing
             return other
         values, levels = other.objects, self.levels
+        if self.group == "number" and (not count or self.missing.any()):
+            kind, _, dtype, *_ = max(self, other, key=lambda s: NUMERIC.index(s.kind))
+            self = self._replace(kind=kind, dtype=dtype)
         if self.kind == "category":
             known = set(map(key, levels))
             levels += tuple(v for v in dict.fromkeys(values[self.missing]) if key(v) not in known)

@@ -134,12 +134,15 @@ class Columns(Sequence[Column]):
     def fill(self, frame: ArrayLike, numbers: np.ndarray) -> ArrayLike:
         """Returns a frame with its missing values replaced by those of numbers (N, D).
 
-        All other values, and columns that are no part of the table, stay as they are.
+        All other values, and columns that are no part of the table, stay as they are. Columns of
+        another kind than the table's, such as text in place of numbers, get its type.
         """
         own, decoded = self.named(frame), self._decoded(numbers)
-        return frames.replaced(frame, {name: read(column, name).filled(decoded[name])
-                                       for name, column in own.items()
-                                       if name in decoded})  # fmt: skip
+        text = {"arrow": "string", "polars": "String"}.get(library_of(frame), "object")
+        return frames.replaced(frame, {
+            c.name: c.filled(read(own[c.name], c.name), decoded[c.name], text)
+            for c in self if c.name in own
+        })  # fmt: skip
 
     def one_hot(self, numbers: np.ndarray, frame: ArrayLike = None) -> np.ndarray:
         """Returns numbers (*batch, D) as contexts (*batch, C): each code as K zeros and ones.

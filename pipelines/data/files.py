@@ -6,7 +6,7 @@ holds little of the file in memory. We read Parquet with ``ParquetFile``: the sc
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -28,13 +28,14 @@ BUFFER = 1 << 18
 # Bytes of a CSV file that are parsed at a time; the first ones decide the types of columns.
 CSV_BYTES = 4 << 20
 
+# Other types for those of the first block: it may be empty, and times of day are text.
+FIRST = {pa.null(): pa.float64(), pa.time32("s"): pa.string()}
+
 # Texts that stand for a missing number in CSV files, besides those that Arrow knows.
 MISSING = ("?", "-", ".", "None", "<NA>")
 
-# The part of Arrow's message about a value; the line of the header is row 1.
-BAD_VALUE = re.compile(
-    r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to (\S+): invalid value '(.*)'"
-)
+# The part of Arrow's message about a value that is not of its column's type.
+BAD_VALUE = re.compile(r"In CSV column #(\d+): .*CSV conversion error to")
 
 # A function of names of columns and a number of rows; it returns all rows in record batches of
 # about so many.
@@ -91,69 +92,76 @@ def parquet(path: Path) -> Part:
         return _part(path, "Parquet", file.schema_arrow, file.metadata.num_rows, read)
 
 
-def _csv(path: Path) -> Part:
-    """Opens CSV with a header; parses all of it once, to count the rows.
+def _csv(path: Path, texts: Collection[str] = ()) -> Part:
+    """Opens CSV with a header; parses all of it, for the types of columns and the number of rows.
 
-    The first block decides the types. Integers in it may be followed by reals. An empty field is
-    null; so are the texts of ``MISSING`` among numbers.
+    An empty field is null; so are the texts of ``MISSING`` among numbers. Columns of ``texts`` are
+    text, whatever their values are.
     """
     with reading(path, "CSV"):
         _check_first_lines(path)
         status = path.stat()
-        types, rows = _scanned(path, status.st_mtime_ns, status.st_size)
+        schema, rows = _scanned(path, status.st_mtime_ns, status.st_size, frozenset(texts))
 
     def read(names: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
         """Parses the file again, by the types that it has; empty text is null."""
-        for batch in _csv_reader(path, column_types=dict(types), include_columns=names):
+        types = dict(zip(schema.names, schema.types, strict=True))
+        for batch in _csv_reader(path, column_types=types, include_columns=names):
             texts = (pa.types.is_string(kind) for kind in batch.schema.types)
             pairs = zip(batch.columns, texts, strict=True)
             columns = [pc.if_else(pc.equal(c, ""), None, c) if text else c for c, text in pairs]
             yield pa.record_batch(columns, batch.schema)
 
-    return _part(path, "CSV", pa.schema(types), rows, read)
+    return _part(path, "CSV", schema, rows, read)
 
 
 def _csv_reader(path: Path, **options: Any) -> pyarrow.csv.CSVStreamingReader:  # noqa: ANN401
     blocks = pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BYTES)
     convert = pyarrow.csv.ConvertOptions(**options)
     convert.null_values = [*convert.null_values, *MISSING]
-    return pyarrow.csv.open_csv(path, read_options=blocks, convert_options=convert)
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    options = {"read_options": blocks, "parse_options": parse, "convert_options": convert}
+    return pyarrow.csv.open_csv(path, **options)
 
 
 @cache
-def _scanned(
-    path: Path, changed: int, size: int
-) -> tuple[tuple[tuple[str, pa.DataType], ...], int]:
-    """Returns the names and types of a CSV file's columns, and its number of rows."""
+def _scanned(path: Path, changed: int, size: int, texts: Collection[str]) -> tuple[pa.Schema, int]:
+    """Returns the names and types of a CSV file's columns, and its number of rows.
+
+    The first block decides the types. A column that another block contradicts becomes text;
+    integers become reals first. Integers with leading zeros are text.
+    """
     with _csv_reader(path) as reader:
         schema = reader.schema
     _check_header(path, schema.names)
     if pa.binary() in schema.types:
         raise _other_encoding(path)
-    types = [(f.name, pa.float64() if pa.types.is_null(f.type) else f.type) for f in schema]
-    try:
-        return tuple(types), _counted(path, types)
-    except pa.ArrowInvalid:
-        wide = [(n, pa.float64() if pa.types.is_integer(t) else t) for n, t in types]
-    try:
-        return tuple(wide), _counted(path, wide)
-    except pa.ArrowInvalid as error:
-        raise _bad_value(path, schema.names, error) from None
+    types = {f.name: pa.string() if f.name in texts else FIRST.get(f.type, f.type) for f in schema}
+    rows = None
+    while rows is None:
+        try:
+            rows = sum(map(len, _csv_reader(path, column_types=types)))
+        except pa.ArrowInvalid as error:
+            if "invalid UTF8" in str(error):
+                raise _other_encoding(path) from None
+            if (found := BAD_VALUE.search(str(error))) is None:
+                raise
+            name = schema.names[int(found[1])]
+            types[name] = pa.float64() if pa.types.is_integer(types[name]) else pa.string()
+    types |= dict.fromkeys(_zero_padded(path, types), pa.string())
+    return pa.schema([(name, types[name]) for name in schema.names]), rows
 
 
-def _bad_value(path: Path, names: Sequence[str], error: pa.ArrowInvalid) -> Exception:
-    """Returns the error about a value that is not of its column's type, if that is the error."""
-    if (found := BAD_VALUE.search(str(error))) is None:
-        return _other_encoding(path) if "invalid UTF8" in str(error) else error
-    column, row, kind, value = found.groups()
-    expected = f"{'a number or nothing' if kind == 'double' else kind} as in the rows before"
-    place = {"file": path, "column": names[int(column)], "row": row and int(row) - 2}
-    return BadInput(**place, found=repr(value), expected=expected, hint="Correct such values")
-
-
-def _counted(path: Path, types: Sequence[tuple[str, pa.DataType]]) -> int:
-    with _csv_reader(path, column_types=dict(types)) as reader:
-        return sum(len(batch) for batch in reader)
+def _zero_padded(path: Path, types: Mapping[str, pa.DataType]) -> set[str]:
+    """Returns the columns of integers in which some have leading zeros."""
+    whole = {name: pa.string() for name, kind in types.items() if pa.types.is_integer(kind)}
+    batches = _csv_reader(path, column_types=whole, include_columns=[*whole]) if whole else ()
+    return {
+        name
+        for batch in batches
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        if pc.any(pc.match_substring_regex(column, r"^[+-]?0\d")).as_py()
+    }
 
 
 def _check_header(path: Path, names: Sequence[str]) -> None:
@@ -214,4 +222,4 @@ def _npy(path: Path) -> Part:
 
 
 # The function that opens a file, by the end of its name.
-FORMATS: dict[str, Callable[[Path], Part]] = {".parquet": parquet, ".csv": _csv, ".npy": _npy}
+FORMATS: dict[str, Callable[..., Part]] = {".parquet": parquet, ".csv": _csv, ".npy": _npy}

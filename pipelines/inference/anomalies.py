@@ -150,7 +150,7 @@ def detect(
     if not 0 < alpha <= 1:
         raise BadInput(option="--alpha", found=alpha, expected="a number above 0, at most 1")
     if output is not None:
-        tables.check_output(output)
+        tables.check_output(output, sources=[data])
     trained = load(model)
     if trained.reference is None:
         expected = "the folder of a run, which has training rows to compare with"

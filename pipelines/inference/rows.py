@@ -158,7 +158,8 @@ def excluded(model: Model, reader: Reader, scored: Iterable[pa.Table]) -> Iterat
         yield from scored
         return
     least = scores_of(model, *torch.tensor([[-math.inf], [0.0]], dtype=torch.float64))
-    for rows, block in zip(tables.sources(reader, SCORED), scored, strict=True):
+    used = [column.name for column in model.columns]
+    for rows, block in zip(tables.sources(reader, SCORED, used), scored, strict=True):
         differs = pa.array(differing(rows, model.columns).expand(len(rows)).numpy())
         for place, name in enumerate(block.column_names):
             column = pc.if_else(differs, least[name][0], block[name])
@@ -238,6 +239,8 @@ def filled(
         else:
             copies = np.arange(len(rows)).repeat(samples)
             frame = model.columns.fill(rows.take(copies), numbers)
+            schema = model.columns.fill(rows[:0], numbers[:0]).schema  # whatever the values are
+            frame = frame.cast(tables.widened(schema, model), safe=False)
         for place, name in enumerate(ADDED):
             frame = frame.add_column(place, name, block[name])
         yield frame
@@ -248,7 +251,7 @@ def _opened(options: Options) -> tuple[Model, Reader]:
     model = load(options.model)
     if options.output is None:  # tyro would complain of it before the model
         raise BadInput(option="--output", found="none", expected="a file to write")
-    tables.check_output(options.output)
+    tables.check_output(options.output, sources=[options.data])
     if options.workers is not None and options.workers < 1:
         raise BadInput(option="--workers", found=options.workers, expected="at least 1")
     return model, match(options.data, model, new_levels=True)

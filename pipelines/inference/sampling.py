@@ -1,5 +1,6 @@
 """``ebflow sample``: rows sampled from a trained flow, and the contexts they are given."""
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -60,14 +61,14 @@ def sample(
     if len(check) > 2:
         raise BadInput(option="--check", found=f"{len(check)} sources", expected="one or two")
     if output is not None:
-        tables.check_output(output)
+        tables.check_output(output, sources=[*check, *context])
     flow = load(model)
     if refine:
         _check_refinable(flow)
     real = [_real(flow, source) for source in check]
     context = context or (check[:1] if flow.context is not None else ())
     contexts, kinds = _contexts(context, flow), tables.schema(flow)
-    each = rows or (1 if contexts is not None and len(contexts) > 1 else 1000)
+    each = rows or (1 if _is_file(context) else 1000)
     total = each if contexts is None else each * len(contexts)
     total = min(len(real[0]), ROWS) if real and rows is None else total
     if real and total < LEAST:
@@ -77,7 +78,7 @@ def sample(
         return
     found = refined(flow, total, seed) if refine else samples(flow, total, seed, contexts)
     batches = enumerate(found)
-    parts = (tables.table(flow, *batch, first=k * ROWS) for k, batch in batches)
+    parts = (tables.table(flow, *batch, first=k * ROWS).cast(kinds) for k, batch in batches)
     parts = [*parts] if real else parts
     if output is not None:
         tables.write(output, iter(parts))
@@ -157,7 +158,7 @@ def _contexts(words: Sequence[str], model: Model) -> Tensor | None:
             expected = f"none: {model.label} is not conditional"
             raise BadInput(option="--context", found=words[0], expected=expected)
         return None
-    if len(words) == 1 and "=" not in words[0]:
+    if _is_file(words):
         return torch.from_numpy(columns.one_hot(tables.context_codes(words[0], columns)))
     typed = dict(word.partition("=")[::2] for word in words)
     if typed.keys() != set(columns.features):
@@ -166,3 +167,8 @@ def _contexts(words: Sequence[str], model: Model) -> Tensor | None:
         raise BadInput(option="--context", found=found, expected=expected)
     row = pa.table({name: [value] for name, value in typed.items()})
     return torch.from_numpy(columns.one_hot(encoded(columns, row, Place("--context", 0))))
+
+
+def _is_file(words: Sequence[str]) -> bool:
+    """Returns True if ``--context`` is a file of contexts, whose name may contain ``=``."""
+    return len(words) == 1 and ("=" not in words[0] or os.path.exists(words[0]))  # noqa: PTH110

@@ -1,7 +1,7 @@
 """Tables of a trained flow: sources opened by its columns, and rows in the types of its data."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, product
 from pathlib import Path
@@ -43,14 +43,14 @@ def match(source: str | Path, model: Model, *, new_levels: bool = False) -> Read
     Raises:
         BadInput: If there is no such source, or its columns are not the model's.
     """
-    found, data, columns = find_source(source), model.columns, None
+    data, columns, schemas = model.columns, None, Schemas(model.columns, model.context)
+    found = find_source(source, _texts(schemas))
     context = [] if model.context is None else model.context.features
     if data is not None:
         present = set(found.parts[0].schema.names)
         columns = [c.name for c in data if not c.dropped or (c.terms and c.name in present)]
     for part in found.parts:
         _expect(part, [*(data.features if data else ()), *context])
-    schemas = Schemas(data, model.context)
     reader = found.reader(columns, missing="impute", context=context, flow_schemas=schemas)
     if data is None:
         reader = _as_array(reader, model)
@@ -66,11 +66,22 @@ def batches(reader: Reader) -> Iterator[Batch]:
 
 
 def sources(reader: Reader, size: int, only: Collection[str] | None = None) -> Iterator[pa.Table]:
-    """Yields all rows of a source as they are, ``size`` at a time: all columns, or only some."""
-    rest: list[pa.Table] = []
-    for part in reader.parts:
-        names = [name for name in part.schema.names if only is None or name in only]
-        for batch, _ in part.batches(names, size):
+    """Yields all rows of a source, ``size`` at a time: all columns, or only some, of all files.
+
+    Raises:
+        BadInput: If two columns have one name, or a column has types that have no common one.
+    """
+    schemas = [
+        pa.schema([f for f in part.schema if only is None or f.name in only], part.schema.metadata)
+        for part in reader.parts
+    ]
+    try:
+        rest = [pa.unify_schemas(schemas, promote_options="permissive").empty_table()]
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        problem = f"two columns have one name, or one has two types ({error})"
+        raise BadInput(problem, file=reader.label, hint="Rename or convert them") from None
+    for part, schema in zip(reader.parts, schemas, strict=True):
+        for batch, _ in part.batches(schema.names, size):
             rest = [pa.concat_tables([*rest, pa.table(batch)], promote_options="permissive")]
             while len(rest[0]) >= size:
                 yield rest[0][:size]
@@ -82,13 +93,26 @@ def context_codes(source: str | Path, columns: Columns) -> np.ndarray:
     """Returns the numbers of a source's columns of contexts, with shape (N, K).
 
     Raises:
-        BadInput: If a column is missing, or a value is not one of its column's.
+        BadInput: If a column is missing, a value is not one of its column's, or there is no row.
     """
-    codes = [np.empty((0, columns.width))]
-    for part in find_source(source).parts:
+    codes = []
+    for part in find_source(source, _texts([columns])).parts:
         _expect(part, columns.features)
         codes += [encoded(columns, *each) for each in part.batches(columns.features, 1 << 20)]
+    if not sum(map(len, codes)):
+        raise BadInput(file=str(source), found="0 rows", expected="some")
     return np.concatenate(codes)
+
+
+def _texts(schemas: Iterable[Columns | None]) -> list[str]:
+    """Returns the columns that training rows have as text; the types of a CSV file are guesses."""
+    return [
+        column.name
+        for columns in filter(None, schemas)
+        for column in columns
+        if column.kind in ("category", "text")
+        and all(isinstance(level, str) for level in (*column.levels, *column.categories))
+    ]
 
 
 def _expect(part: Part, names: Sequence[str]) -> None:
@@ -149,7 +173,16 @@ def _check_texts(reader: Reader, schemas: Schemas) -> None:
 def schema(model: Model) -> pa.Schema:
     """Returns the columns and types of a model's data, followed by those of its contexts."""
     rows, context = torch.zeros(0, *model.flow.event_shape), torch.zeros(0, model.flow.context)
-    return table(model, rows, context if model.context else None).schema
+    return widened(table(model, rows, context if model.context else None).schema, model)
+
+
+def widened(schema: pa.Schema, model: Model) -> pa.Schema:
+    """Returns a schema in which the integers of a model have 64 bits, which hold all samples."""
+    names = {column.name for column in model.columns or () if column.kind == "integer"}
+    for place, field in enumerate(schema):
+        if field.name in names and pa.types.is_integer(field.type):
+            schema = schema.set(place, field.with_type(pa.int64()))
+    return schema
 
 
 def table(
@@ -229,8 +262,10 @@ def examples(model: Model, rows: Tensor, context: Tensor | None) -> "pd.DataFram
     return found.cast(pa.schema(fields)).to_pandas()
 
 
-def check_output(output: Path, suffixes: Sequence[str] = FORMATS) -> None:
-    """Raises BadInput unless the name of a file has one of the suffixes, and it may be written."""
+def check_output(
+    output: Path, suffixes: Sequence[str] = FORMATS, sources: Sequence[str] = ()
+) -> None:
+    """Raises BadInput unless a file has one of the suffixes, may be written, and is no source."""
     folder = output.absolute().parent
     if output.suffix not in suffixes:
         expected = f"a file that ends in {' or '.join(suffixes)}"
@@ -239,6 +274,11 @@ def check_output(output: Path, suffixes: Sequence[str] = FORMATS) -> None:
         raise BadInput(option="--output", found=f"no folder {folder}", expected="one: make it")
     if output.is_dir():
         raise BadInput(option="--output", found=f"the folder {output}", expected="a file")
+    for source in map(Path, sources):
+        files = {file.resolve() for file in (source, *source.glob("*.parquet"))}
+        if files & {output.resolve(), folder.resolve()}:
+            expected = "another file or folder: it would replace or join the rows that are read"
+            raise BadInput(option="--output", found=f"{output} in {source}", expected=expected)
     check_writable("--output", folder)
 
 

@@ -148,7 +148,7 @@ FORMATS = {
         r"bad.csv, column 'b', row 99: found 'unknown' among numbers, expected a number or"),
     "csv with a word after many numbers": case(
         lines(*["1234567.5,1"] * 400_000, "x,1", "1,2"),
-        r"bad.csv, column 'a', row 400000: found 'x', expected a number or nothing as in"),
+        r"bad.csv, column 'a', row 400000: found 'x' among numbers, expected a number or"),
     "csv with a sign of a missing number": case(lines(*(f"{k},{k % 7}" for k in range(9)), "1,?"),
         r"bad.csv, column 'b', row 9: found null, expected a finite number, or data.missing"),
     "csv with an empty category": case(lines(*(f"{k},{'xy'[k % 2]}" for k in range(9)), "1,"),

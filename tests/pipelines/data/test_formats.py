@@ -6,6 +6,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.data import files
 from pipelines.data.dataset import Dataset
 from pipelines.data.sources import find_source
 from tests.prepared import prepare
@@ -62,17 +63,23 @@ def test_every_file_is_prepared_alike(file, tmp_path):
     assert rows.equal(other)
 
 
-def test_integers_that_go_on_as_reals_are_reals(tmp_path):
-    """The first block of a CSV file tells its types; a later one may refute them."""
-    path = tmp_path / "long.csv"
-    with path.open("w") as file:
-        file.write("a,b\n")
-        file.writelines(f"{k},{k % 9}\n" for k in range(600_000))
-        file.write("0.5,3\n")
-    reader = find_source(path).reader()
-    assert [column.dtype for column in reader.columns] == ["double", "double"]
-    *_, last = reader.batches()
-    np.testing.assert_array_equal(last.x[-1], [0.5, 3])
+@pytest.mark.parametrize(("values", "kind"), [
+    (["7"] * 40 + ["0.5"], pa.float64()), (["7"] * 40 + ["0.5", "A1"], pa.string()),
+    ([""] * 40 + ["A1"], pa.string()), (["2020-01-01"] * 40 + ["never"], pa.string()),
+    (["true"] * 40 + ["unknown"], pa.string()), (["12:34", "01:30"], pa.string()),
+    (["17", "01234"], pa.string()), (['"two\nlines"'] * 40, pa.string()),
+])  # fmt: skip
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_csv_column_has_the_type_of_all_rows(tmp_path, monkeypatch, values, kind, turn):
+    """Whatever their order is, and however they are divided into blocks."""
+    monkeypatch.setattr(files, "CSV_BYTES", 64)
+    rows = [f"{k},{value}" for k, value in enumerate(values[::turn])]
+    (tmp_path / "in.csv").write_text("\n".join(["a,b", *rows]))
+    part = find_source(tmp_path / "in.csv").parts[0]
+    assert part.schema.types == [pa.int64(), kind]
+    found = [value for batch, _ in part.batches(["b"], 9) for value in batch["b"].to_pylist()]
+    expected = [value.strip('"') or None for value in values[::turn]]
+    assert found == ([*map(float, expected)] if kind == pa.float64() else expected)
 
 
 @pytest.mark.parametrize("sign", ["", "?", "-", ".", "NA", "None", "null", "<NA>"])

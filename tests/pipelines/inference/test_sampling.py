@@ -1,6 +1,7 @@
 """Samples: in the columns and types of the data, and a source again."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -123,6 +124,9 @@ def test_contexts_of_a_file_are_taken_row_by_row(ebflow, conditional, tmp_path, 
     words = ("--context", tmp_path / "given.parquet")
     one = sampled(ebflow, conditional, tmp_path / "one.parquet", *words)
     assert one.select(["smoker", "group"]).equals(rows)
+    pq.write_table(rows[:1], tmp_path / "group=1.parquet")
+    words_of_one = ("--context", tmp_path / "group=1.parquet")
+    assert len(sampled(ebflow, conditional, tmp_path / "one.parquet", *words_of_one)) == 1
     three = sampled(ebflow, conditional, tmp_path / "three.parquet", *words, "-n", 3)
     assert three["group"].to_pylist() == np.repeat(rows["group"].to_numpy(), 3).tolist()
     scores = tmp_path / "scores.parquet"
@@ -140,8 +144,10 @@ def test_contexts_of_a_file_are_taken_row_by_row(ebflow, conditional, tmp_path, 
      "column 'smoker', row 0: found 'nan', expected a finite number"),
     (("group=heavy", "age=3"), "--context: found group=heavy age=3, expected a file, or nam"),
     (("none.parquet",), "none.parquet: no such file"),
+    (("header.csv",), "header.csv: found 0 rows, expected some"),
 ])  # fmt: skip
-def test_what_is_no_context_is_one_line(ebflow, conditional, tmp_path, words, message):
+def test_what_is_no_context_is_one_line(ebflow, conditional, home, tmp_path, words, message):
+    Path("header.csv").write_text("smoker,group\n")
     given = ("--context", *words) if words else ()
     result = ebflow("sample", conditional, "--output", tmp_path / "s.parquet", *given)
     assert message in result.refusal
