@@ -71,7 +71,6 @@ def test_another_value_of_a_constant_is_impossible(ebflow, tmp_path, constant, v
 ])  # fmt: skip
 @pytest.mark.parametrize("name", ["new.csv", "new.parquet"])
 def test_columns_are_imputed_in_one_type(ebflow, tmp_path, trained, value, expected, name):
-    """In blocks of 250 rows with all values, with none and with some."""
     model = untrained(tmp_path, trained)
     new = pa.table({"x": [0.5] * 510, "c": [value] * 250 + [None] * 251 + [value] * 9})
     (pa.csv.write_csv if name.endswith("csv") else pq.write_table)(new, tmp_path / name)
@@ -95,5 +94,4 @@ def test_rows_of_all_blocks_and_files_have_one_type(ebflow, tmp_path, monkeypatc
     (tmp_path / "two.csv").write_text("x,c,,\n0.5,0,,\n1.5,1,,\n")
     assert len(written(ebflow, ["score"], model, tmp_path / "two.csv")) == 2
     result = ebflow("impute", model, tmp_path / "two.csv", "--output", tmp_path / "s.csv")
-    assert "two.csv: two columns have one name" in result.refusal
-    assert not (tmp_path / "s.csv").exists()
+    assert "two columns have one name" in result.refusal and not (tmp_path / "s.csv").exists()

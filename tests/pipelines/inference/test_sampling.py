@@ -125,8 +125,8 @@ def test_contexts_of_a_file_are_taken_row_by_row(ebflow, conditional, tmp_path, 
     one = sampled(ebflow, conditional, tmp_path / "one.parquet", *words)
     assert one.select(["smoker", "group"]).equals(rows)
     pq.write_table(rows[:1], tmp_path / "group=1.parquet")
-    words_of_one = ("--context", tmp_path / "group=1.parquet")
-    assert len(sampled(ebflow, conditional, tmp_path / "one.parquet", *words_of_one)) == 1
+    of_one = ("--context", tmp_path / "group=1.parquet")
+    assert len(sampled(ebflow, conditional, tmp_path / "one.parquet", *of_one)) == 1
     three = sampled(ebflow, conditional, tmp_path / "three.parquet", *words, "-n", 3)
     assert three["group"].to_pylist() == np.repeat(rows["group"].to_numpy(), 3).tolist()
     scores = tmp_path / "scores.parquet"
