@@ -3,7 +3,7 @@
 import json
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -215,8 +215,10 @@ def _curves(rows: Sequence[Row], numbers: Mapping[str, float]) -> Plot:
     left.plot(trained, color=FLOW, ls=":", label="flow, 250 training rows")
     for (name, value), style in zip(baselines.items(), ("--", "-."), strict=True):
         left.axhline(value, color=BASELINE, ls=style, label=name)
-    limits = _limits([trained.iloc[-1], *nll], baselines.values())
-    left.set(ylabel="NLL (nats)", ylim=limits)
+    low = min(trained.iloc[-1], *nll, *baselines.values())
+    high = max(nll.iloc[-1], *baselines.values())  # a bad start may leave the panel
+    pad = high - low + 1
+    left.set(ylabel="NLL (nats)", ylim=(low - 0.1 * pad, high + 0.5 * pad))
     right.plot(curves["latent/var_min"], color=FLOW, label="smallest variance")
     right.plot(curves["latent/var_max"], color=BASELINE, ls="--", label="largest variance")
     right.plot(curves["latent/mean_norm2"], color=DATA, ls=":", label="squared mean")
@@ -228,12 +230,6 @@ def _curves(rows: Sequence[Row], numbers: Mapping[str, float]) -> Plot:
         axis.xaxis.set_major_locator(MaxNLocator(5))
         figure.legend(*axis.get_legend_handles_labels(), loc=f"outside upper {side}")
     return Plot("training", figure, OF_TRAINING, "Training")
-
-
-def _limits(nll: Sequence[float], baselines: Iterable[float]) -> tuple[float, float]:
-    """Returns limits that show the end of training and the baselines; a bad start may leave."""
-    low, high = min(*nll, *baselines), max(nll[-1], *baselines)
-    return low - 0.1 * (high - low + 1), high + 0.5 * (high - low + 1)
 
 
 def _likelihood(log_probs: Mapping[str, np.ndarray]) -> Plot:

@@ -127,7 +127,10 @@ class Outcome:
     @property
     def ready(self) -> list[Work]:
         """The stages that were not cached, and whose inputs were."""
-        return [work for work in self.started if not _waits(work)]
+        return [
+            work for work in self.started
+            if not any(isinstance(v, _Expected) for v in iter_nested_value(dict(work.inputs)))
+        ]  # fmt: skip
 
     @property
     def is_cached(self) -> bool:
@@ -335,11 +338,6 @@ class _Expected(Artefact):
     @property
     def path(self) -> Path:
         raise _Unmade
-
-
-def _waits(work: Work) -> bool:
-    """Returns True if an input of a stage is not there."""
-    return any(isinstance(value, _Expected) for value in iter_nested_value(dict(work.inputs)))
 
 
 def plan(graph: Any, *, force: bool = False, dry: bool = True) -> Outcome:  # noqa: ANN401

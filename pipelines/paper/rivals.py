@@ -7,7 +7,7 @@ Each seed splits the rows of a table anew. Beside the recipe stand densities of 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from pipelines.config import DataConfig, DensityConfig, PreprocessFit
+from pipelines.config import DensityConfig, PreprocessFit
 from pipelines.config.recipes import for_source
 from pipelines.config.source import overlap
 from pipelines.paper import cell
@@ -44,16 +44,12 @@ def peers(
 RECIPE = "recipe"
 
 
-def _default(data: DataConfig) -> DensityConfig:
-    """Returns the recipe for a table; its rival would double its seconds."""
-    return for_source(data)[0].changed(rival=None)
-
-
 def _of_tables(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell per table and density."""
     limits = {"cpu": SECONDS, "full": LENGTH}
     for name, source in cell.tables(config).items():
-        recipe = partial(_default, cell.data(config, source))
+        own = for_source(cell.data(config, source))[0]
+        recipe = partial(own.changed, rival=None)  # which would double the seconds
         flow = cell.base(config, seed, source, recipe=recipe, **limits)
         flow = flow.changed(data={"seed": seed})
         yield Cell.of_flow({"table": name, "density": RECIPE}, flow)

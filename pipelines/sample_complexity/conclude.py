@@ -159,16 +159,12 @@ def _against_m(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
         for eta, style in zip((0.0, *options.etas), cycle(STYLES), strict=False):
             label = f"η = {eta:g}" if eta else "no mode"
             values = _scaled(trained(learned(rows, eta)), column)
-            _spread(axis, options.sizes, values, label, ls=style, color=FLOW)
+            look = {"ls": style, "color": FLOW}
+            axis.plot(options.sizes, values.mean(0), marker=".", label=label, **look)
+            axis.plot(options.sizes, values.T, lw=0.3, alpha=0.5, **look)  # each training set
         axis.set(xscale="log", xlabel="m", ylabel=name)
     axes[0].legend(fontsize=7)
     return figure
-
-
-def _spread(axis: Axes, x: Sequence[int], values: np.ndarray, label: str, **look: str) -> None:
-    """Draws the mean over training sets, and each of them."""
-    axis.plot(x, values.mean(0), marker=".", label=label, **look)
-    axis.plot(x, values.T, lw=0.3, alpha=0.5, **look)
 
 
 def _scaled(rows: pd.DataFrame, column: str) -> np.ndarray:
