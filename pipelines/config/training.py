@@ -12,8 +12,15 @@ from ebflow.errors import BadInput
 from ebflow.recipes import LIKELIHOOD
 from pipelines.config.data import DataConfig, PreprocessConfig, PreprocessFit
 from pipelines.config.model import AnyModel, Dense
-from pipelines.config.objective import (AnchorConfig, AnyObjective, Dsm, FdSsm, ScoreMatching,
-                                       StabiliseConfig, TaylorSm)  # fmt: skip
+from pipelines.config.objective import (
+    AnchorConfig,
+    AnyObjective,
+    Dsm,
+    FdSsm,
+    ScoreMatching,
+    StabiliseConfig,  # fmt: skip
+    TaylorSm,
+)
 from pipelines.config.section import NAME, UNKEYED, Section
 
 WORKERS = re.compile(r"[1-9]\d*(:[1-9]\d*)?")

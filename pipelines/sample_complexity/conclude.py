@@ -158,19 +158,14 @@ def _against_m(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
     for axis, (column, name) in zip(axes, MEASURED.items(), strict=True):
         for eta, style in zip((0.0, *options.etas), cycle(STYLES), strict=False):
             label = f"η = {eta:g}" if eta else "no mode"
-            values = _scaled(trained(learned(rows, eta)), column)
-            look = {"ls": style, "color": FLOW}
-            axis.plot(options.sizes, values.mean(0), marker=".", label=label, **look)
-            axis.plot(options.sizes, values.T, lw=0.3, alpha=0.5, **look)  # each training set
+            networks = trained(learned(rows, eta))
+            root = networks["size"].iloc[0] ** 0.5 if "level" in column else 1.0  # √D
+            values = family(networks, column) / root
+            axis.plot(options.sizes, values.mean(0), marker=".", label=label, ls=style, color=FLOW)
+            axis.plot(options.sizes, values.T, lw=0.3, alpha=0.5, ls=style, color=FLOW)
         axis.set(xscale="log", xlabel="m", ylabel=name)
     axes[0].legend(fontsize=7)
     return figure
-
-
-def _scaled(rows: pd.DataFrame, column: str) -> np.ndarray:
-    """Returns a column with shape (sets, networks); errors are divided by √D."""
-    values = family(rows, column)
-    return values / rows["size"].iloc[0] ** 0.5 if "level" in column else values
 
 
 def _dose(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
