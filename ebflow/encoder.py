@@ -65,7 +65,8 @@ class Encoder:
         Raises:
             ValueError: if a number is infinite.
         """
-        numbers, varies = self.table.encode(X, "X"), [c.low != c.high for c in self.table.modelled]
+        numbers = self.table.encode(X, "X")
+        varies = [not column.is_constant for column in self.table.modelled]
         self._refuse(numbers, np.isinf(numbers) & varies, "a finite number")
         return numbers
 

@@ -62,6 +62,11 @@ class Column:
         return int(self.name) if self.numbered else self.name
 
     @property
+    def is_constant(self) -> bool:
+        """True if the training rows have one number, or no value."""
+        return self.low == self.high and (self.low is not None or self.missing > 0)
+
+    @property
     def size(self) -> int:
         """The number K of codes of a category, 0 for other kinds."""
         return len(self.levels) + bool(self.rare)
@@ -101,7 +106,7 @@ class Column:
             texts = enumerate(series.texts, first)
             numbers = np.array([self._parsed(text, row, what) for row, text in texts], np.float64)
         if series.kind in ("time", "duration") and self.kind != series.kind:
-            if self.low != self.high and not series.missing.all():
+            if not self.is_constant and not series.missing.all():
                 raise ValueError(f"{what}, column {self.name!r}: found times, expected numbers")
             return np.where(series.missing, np.nan, np.inf)
         if series.kind in ("time", "duration"):
@@ -229,7 +234,7 @@ class Column:
                 return _microseconds(_as_iso(text, self._order)) / MICROSECONDS[self.scale]
             return float(TRUTH.get(text.lower(), text))
         except ValueError:
-            if self.low == self.high:
+            if self.is_constant:
                 return np.inf
             time = f"a date or a time, as {self._order or 'hh:mm'} in the training rows"
             expected = time if self.kind == "time" else "a number"
