@@ -17,6 +17,7 @@ RARE_ROWS = 10  # Rows below which a level is rare; a twentieth in fewer than 20
 RARE_SHARE = 0.0005  # Share of all rows below which a level is rare
 IDENTIFIER_ROWS = 50  # Rows from which a column may be an identifier
 IDENTIFIER_SHARE = 0.95  # Share of distinct texts from which a column of text is one
+OFFSET = 10_000  # Identifiers may start anywhere from here; smaller numbers may be years
 DISTINCT = 8  # Rows² over the range of integers from which they are all distinct on purpose
 RELATED = 5  # Standard errors of a correlation from which an identifier predicts a column
 TEXTS = 100_000  # Distinct texts that are counted by name, at most
@@ -246,7 +247,7 @@ class _Summary:
         numbers = self.kind in ("integer", "number") and self.distinct is not None
         if not numbers or self.missing or self.context or self.rows < IDENTIFIER_ROWS:
             return False
-        starts = 0 <= self.low <= max(1, 0.2 * self.high)
+        starts = 0 <= self.low <= max(1, 0.2 * self.high) or self.low >= OFFSET
         return starts and self.high - self.low < self.rows**2 / DISTINCT
 
     def _category(self) -> Column:

@@ -171,6 +171,15 @@ def test_identifiers_go_on_in_samples():
     assert [c.dropped for c in some] == ["identifier", ""]
 
 
+@pytest.mark.parametrize(("start", "dropped"), [(1, "identifier"), (100_001, "identifier"),
+                                                (1900, "")])  # fmt: skip
+def test_identifiers_start_near_zero_or_at_large_numbers(start, dropped):
+    """Numbers between, such as years, may mean something."""
+    numbers = np.random.default_rng(0).permutation(start + np.arange(500))
+    assert detect_columns({"id": numbers, "x": np.random.default_rng(1).normal(size=500)})[0] \
+        .dropped == dropped  # fmt: skip
+
+
 def test_an_identifier_that_predicts_a_column_is_modelled():
     time, noise = np.arange(1000.0), np.random.default_rng(0).normal(size=(2, 1000))
     columns = detect_columns(
