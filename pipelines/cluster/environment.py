@@ -40,7 +40,7 @@ SETTINGS = {
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # Ray's 15 gives 3 % of a core beside another program
+    "RAY_worker_niceness": "0",  # Ray's is 15: any other program comes first
     "RAY_task_oom_retries": "2",  # without it, Ray would run a stage again forever
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
