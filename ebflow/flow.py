@@ -24,7 +24,7 @@ Kira, Lee, 2023), arXiv:2305.15267.
 import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -291,7 +291,7 @@ class Flow(nn.Module, LogDensity):
 
     @property
     def _zero(self) -> Tensor:
-        return torch.zeros((), dtype=self.dtype, device=self.device)
+        return next(self._float_tensors()).new_zeros(())
 
     def _float_tensors(self) -> Iterator[Tensor]:
         """Yields parameters, then buffers; not those of cells, which are always in float64."""
@@ -353,7 +353,7 @@ class Flow(nn.Module, LogDensity):
     def preprocess(self, x: ArrayLike, *, generator: Generator | None = None) -> Tensor:
         """Returns rows of raw data after the preprocessing."""
         x = self.dequantize(self.as_events(x), generator=generator)
-        for layer in self.layers[: self.n_preprocessing]:
+        for layer in islice(self.layers, self.n_preprocessing):
             x = layer(x)
         return x
 

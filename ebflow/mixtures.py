@@ -153,8 +153,7 @@ def _fitted(
     model = Mixture(
         count, covariance_type=kind, max_iter=steps, random_state=start, reg_covar=ridge
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         model.fit(((x - mean) / scale).numpy())
     arrays = (model.weights_, model.means_, model.covariances_)
     weights, means, covariances = (torch.from_numpy(np.ascontiguousarray(a)) for a in arrays)

@@ -112,9 +112,11 @@ class Trainer:
         core = flow.core
         self.loss, self.anchor = loss, getattr(loss, "anchor", None)
         self.plain = LossModule(core, loss)
-        self._averages = copy.deepcopy(core)
-        self.averaged = flow.with_core(self._averages).eval()
+        averages = copy.deepcopy(core)
+        self.averaged = flow.with_core(averages).eval()
         self.module = self.wrapped(self.plain)
+        self._weights = [[*module.parameters()] for module in (averages, core)]
+        self._buffers = [*zip(averages.buffers(), core.buffers(), strict=True)]
         self.optimizer = optimizer([p for p in flow.parameters() if p.requires_grad])
         groups = self.optimizer.param_groups
         self.parameters = [p for group in groups for p in group["params"]]
@@ -407,10 +409,9 @@ class Trainer:
     @torch.no_grad()
     def _average(self) -> None:
         """Updates the averaged weights; PyTorch's ``AveragedModel`` would wait for a GPU."""
-        averages, core = self._averages, self.plain.flow
         decay = min(self.ema_decay, (1 + self.step) / (10 + self.step)) if self.step else 0.0
-        torch._foreach_lerp_([*averages.parameters()], [*core.parameters()], 1 - decay)
-        for average, buffer in zip(averages.buffers(), core.buffers(), strict=True):
+        torch._foreach_lerp_(*self._weights, 1 - decay)
+        for average, buffer in self._buffers:
             average.copy_(buffer)
 
     @contextmanager

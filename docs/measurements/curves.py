@@ -8,6 +8,8 @@ starts anew. zuko's flows get LU layers between their transforms, and two learni
 half of the seconds; validation chooses. Writes ``curves.json``, prints a table, and draws
 ``docs/figures/curves.png``.
 
+Runs with other methods or seconds can follow: ``--earlier`` adds their results to the figure.
+
 With several ``--seeds``, each splits the rows anew, and the table has the lead of ebflow over the
 best other method of each seed. Its 95 % intervals allow for splits that overlap. With ``--cpu``
 seconds are those of the processor, so that other work on the machine costs no steps.
@@ -239,6 +241,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--cpu", action="store_true", help="count seconds of the processor")
     parser.add_argument("--workers", type=int, default=2, help="fits at a time, on a core each")
+    parser.add_argument("--earlier", type=Path, nargs="+", default=[], help="outputs to draw too")
     parser.add_argument("--output", type=Path, default=Path("curves.json"))
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + options.seeds)
@@ -253,6 +256,8 @@ if __name__ == "__main__":
         cells = [np.mean([row[4].nll for row in own if row[2] == s]) for s in options.seconds]
         print(f"| {name.stem} | {method} | " + " | ".join(f"{nll:.2f}" for nll in cells) + " |")
     if options.seeds == 1:
+        earlier = [row for path in options.earlier for row in json.loads(path.read_text())]
+        measured += [(*key, Outcome(**found)) for *key, found in earlier]
         draw(measured, FIGURE)
     else:
         for name, seconds in product(options.tables, options.seconds):

@@ -30,6 +30,9 @@ class Dequantizer(Bijection):
 
     noisy = True  #: True if some values get noise
 
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
     def dequantize(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
         """Returns ``x`` with noise from ``generator``, in the dtype of ``like``."""
         u = noise(x, like, generator) if self.noisy else like.new_zeros(())

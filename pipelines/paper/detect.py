@@ -65,8 +65,7 @@ def detect(config: RivalConfig, data: Path, *, run: StageRun) -> None:
     metrics, start = {}, time.process_time()
     for protocol, split in PROTOCOLS.items():
         parts = split(x, y, config.seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of rivals' convergence
+        with warnings.catch_warnings(action="ignore"):  # of rivals' convergence
             scores = anomaly_scores(config, protocol, parts)
         metrics[f"{protocol}/auroc"] = 100 * float(roc_auc_score(parts.labels, scores))
     run.write_metrics({**metrics, "time/cpu_s": time.process_time() - start})

@@ -103,19 +103,20 @@ def mixture(
     Arguments:
         rows: The training rows, with shape (N, D).
         validation: Returns the NLL of the validation rows.
-        config: The seconds, which the last fit may exceed.
+        config: The seconds. Fits that end later do not count, but for the first.
         floor: The constant that is added to variances.
     """
     limit, spent, looks, fitted = config.seconds or math.inf, 0.0, [], []
     for number in [k for k in NUMBERS if k <= len(rows)]:
         start = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             model = GaussianMixture(number, reg_covar=floor, random_state=config.seed)
             fitted.append(model.fit(rows))
         spent += time.perf_counter() - start
+        if looks and spent > limit:
+            break
         looks.append(Look(number, spent, validation(model)))
         best = min(range(len(looks)), key=lambda k: looks[k].nll)
-        if len(looks) - 1 - best == PATIENCE or spent >= limit:
+        if len(looks) - 1 - best == PATIENCE:
             break
     return fitted[best], looks

@@ -129,6 +129,15 @@ def test_a_refined_flow_is_measured_on_raw_rows(table, tmp_path):
     assert len(np.load(tmp_path / LOG_PROBS)["test"]) == len(table.split("test"))
 
 
+def test_mixtures_that_end_after_the_limit_do_not_count(monkeypatch):
+    clock = (10.0 * n for n in count())
+    monkeypatch.setattr(fits, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    rows = np.random.default_rng(0).normal(size=(50, 2)) + 9 * np.arange(50)[:, None] % 18
+    config = RivalConfig(rival="gmm", seconds=15)
+    best, looks = fits.mixture(rows, lambda model: -model.score(rows), config)
+    assert best.n_components == 1 and [look.step for look in looks] == [1]
+
+
 def test_a_mixtures_number_is_that_of_the_best_validation(table):
     _, nll, looks = fitted(table, rival="gmm")
     assert len(looks) > 1
