@@ -209,8 +209,8 @@ def _autoregressive(size: int, rows: int) -> dict[str, Any]:
     Few rows are over-fitted within a hundred steps at the rate that suits many. So the rate falls
     with the root of their number, the weights of the networks decay, and rows get noise at first.
     It falls with the root of the number of columns, too. Steps of many columns take longer, so
-    they have two layers instead of three. Fewer columns are whitened, many only if they nearly
-    depend on each other.
+    they have two layers instead of three. Many rows of few columns are whitened, others only if
+    columns nearly depend on each other.
 
     Source: Noise Regularization for Conditional Density Estimation (Rothfuss et al., 2019),
     arXiv:1907.08982.
@@ -219,7 +219,8 @@ def _autoregressive(size: int, rows: int) -> dict[str, Any]:
     lr *= min(1.0, math.sqrt(FEW_COLUMNS / size))
     options = {"bins": 16} if size == 1 else {"depth": 2} if size > FEW_COLUMNS else {}
     settings = {"options": options, "lr": max(lr, 1e-3), "batch_size": 256}
-    settings["normalize"] = "cholesky" if size < MANY_COLUMNS else "auto"
+    whitened = size < MANY_COLUMNS and rows >= FEW_ROWS
+    settings["normalize"] = "cholesky" if whitened else "auto"
     if rows < FEW_ROWS:
         settings |= {"weight_decay": 0.3, "smoothing": 1.5 * max(rows, 1) ** -0.25}
     return settings
