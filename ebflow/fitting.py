@@ -230,6 +230,7 @@ class _Trainings:
             architecture="dense" if settings.flow else known,
             options=settings.options,
             pixels=not own and settings.shrinkage is None,
+            seconds=settings.max_seconds,
             name=name,
         )
         chosen = {name: getattr(settings, name) for name in CHOSEN}

@@ -10,7 +10,7 @@ weighs every direction alike. With the mean m of the training rows, standard dev
 * ``cholesky``: :math:`y = L^{-1} S^{-1} (x - m)` with :math:`R = L L^\top`, which preserves the
   order of features for autoregressive layers: :math:`y_i` depends on :math:`x_1 \dots x_i`;
 * ``auto``: ``cholesky`` if features nearly depend on others (R has an eigenvalue below
-  ``DEPENDENT``), else ``standardize``.
+  ``DEPENDENT``, ten times it below ``MANY_COLUMNS``), else ``standardize``.
 
 ρ is fixed, or the one of ``SHRINKAGES`` that is best on held-out rows. Integers of ``levels``
 values are dequantized, and mapped to the real line by logit(x) / ``scale``. The columns of tables
@@ -194,7 +194,8 @@ def _fitted(split: Split, rows: Tensor | None, options: SimpleNamespace) -> Prep
             _check_resolved(rows[: marginals.enough(split.width)], layers, whole, dtype, names)
         if normalize == "auto":
             least = torch.linalg.eigvalsh(whole.correlations(whole.variance))[0]
-            normalize = "cholesky" if least < DEPENDENT else "standardize"
+            most = DEPENDENT if split.width >= MANY_COLUMNS else 10 * DEPENDENT
+            normalize = "cholesky" if least < most else "standardize"
         if normalize != "standardize":
             fixed = options.shrinkage
             rho = _chosen(kept, held, dtype) if fixed is None else fixed

@@ -1,6 +1,6 @@
 """The time of a training step against D: dense networks and CNNs, every objective.
 
-    python docs/measurements/runtime.py [--smoke]
+    python docs/measurements/runtime.py [--smoke] [--dense --batch 512]
 
 prints the tables of ``steps.md``. Nothing else should run on the machine.
 
@@ -185,18 +185,23 @@ def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return shown.assign(**{"faster from D": faster}, **shares)
 
 
-def main(sides: Sequence[int], seconds: float, threads: int) -> None:
-    """Prints a table for each network and kind of images; ``sides`` replace those of the page."""
+def main(
+    sides: Sequence[int], seconds: float, threads: int, batch: int = 100, kinds: int = len(KINDS)
+) -> None:
+    """Prints a table for each network and kind of images, the first ``kinds`` of them.
+
+    ``sides`` replace those of the page.
+    """
     torch.set_num_threads(threads)
     peak = measured_peak()
-    for (network, images), (model, own, objectives) in KINDS.items():
+    for (network, images), (model, own, objectives) in [*KINDS.items()][:kinds]:
         rows: list[dict[str, Any]] = []
         for side in sides[-len(own) :] or own:
             shape = (CHANNELS[images], side, side)
             shape = (math.prod(shape),) if model.architecture == "dense" else shape
             weights = generator(0, "benchmark")
             flow = build_flow(model, shape, generator=weights, dtype=torch.float32)
-            rows += benchmark(flow, objectives, peak=peak, seconds=seconds)
+            rows += benchmark(flow, objectives, peak=peak, batch=batch, seconds=seconds)
         print(f"\n{network}, {images}\n{table(rows).round(1).to_string(na_rep='')}", flush=True)
 
 
@@ -210,4 +215,8 @@ def crossover(times: Times, reference: Times) -> int | None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--smoke", action="store_true", help="small images, for a moment")
-    main(*(SMOKE, 0.01, 1) if parser.parse_args().smoke else ((), 1.0, 2))
+    parser.add_argument("--batch", type=int, default=100, help="rows of a step")
+    parser.add_argument("--dense", action="store_true", help="dense networks alone")
+    options = parser.parse_args()
+    kinds = 1 if options.dense else len(KINDS)
+    main(*(SMOKE, 0.01, 1) if options.smoke else ((), 1.0, 2), options.batch, kinds)

@@ -88,7 +88,7 @@ def nearly_equal(noise, count=2000):
     return torch.tensor(np.stack([x[:, 0], x[:, 0] + noise * x[:, 1], x[:, 2]], 1))
 
 
-@pytest.mark.parametrize("noise", [1.0, 1e-2, 1e-4])
+@pytest.mark.parametrize("noise", [1.0, 0.1, 1e-2, 1e-4])
 def test_nearly_dependent_columns_start_as_their_gaussian(noise):
     """In single precision, and their columns are otherwise standardized."""
     x = nearly_equal(noise)
