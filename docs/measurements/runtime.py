@@ -170,19 +170,17 @@ def rate(sizes: tuple[int, int, int], seconds: float) -> float:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Returns milliseconds by objective and D, the crossover, and shares of two peaks in %.
-
-    The shares are those of the largest D.
-    """
-    timings = pd.DataFrame(rows).set_index(["label", "size"]).unstack()
-    shown = timings["ms"].reindex([*dict.fromkeys(row["label"] for row in rows)])
+    """Returns milliseconds by objective and D, and the crossover."""
+    shown = by_size(rows, "ms")
     times = {label: dict(line) for label, line in shown.iterrows()}
     faster = [crossover(own, times["ml"]) for own in times.values()]
-    shares = {
-        name: 100 * timings[column].reindex(shown.index).iloc[:, -1].astype(float)
-        for name, column in (("peak %", "peak_fraction"), ("of B rows %", "batch_fraction"))
-    }
-    return shown.assign(**{"faster from D": faster}, **shares)
+    return shown.assign(**{"faster from D": faster})
+
+
+def by_size(rows: Sequence[Mapping[str, Any]], column: str) -> pd.DataFrame:
+    """Returns a column of timings by objective and D."""
+    values = pd.DataFrame(rows).set_index(["label", "size"])[column].astype(float).unstack()
+    return values.reindex([*dict.fromkeys(row["label"] for row in rows)])
 
 
 def main(
@@ -202,7 +200,11 @@ def main(
             weights = generator(0, "benchmark")
             flow = build_flow(model, shape, generator=weights, dtype=torch.float32)
             rows += benchmark(flow, objectives, peak=peak, batch=batch, seconds=seconds)
-        print(f"\n{network}, {images}\n{table(rows).round(1).to_string(na_rep='')}", flush=True)
+        tables = {"ms": table(rows)}
+        tables["% of the peak"] = 100 * by_size(rows, "peak_fraction")
+        tables[f"% of products of {batch} rows"] = 100 * by_size(rows, "batch_fraction")
+        for title, values in tables.items():
+            print(f"\n{network}, {images}: {title}\n{values.round(1).to_string(na_rep='')}")
 
 
 def crossover(times: Times, reference: Times) -> int | None:
