@@ -26,10 +26,8 @@ def parts(
     """Divides ``count`` rows into slices, at least one, whose memory is bounded.
 
     Scores have the same bits as without division: slices have multiples of 32 rows, and up to 15
-    remaining rows join the last one. Processors compute the last elements of a tensor, modulo 32
-    at most, by other functions, and products of a few rows sum in another order. The last bits may
-    differ in samples, which take linear solves. They also differ if B is no multiple of 32 and
-    32 B rows exceed the memory of a part.
+    remaining rows join the last one, as processors treat remainders by other functions. The last
+    bits may differ in samples, and if B is no multiple of 32 and 32 B rows exceed a part.
 
     Arguments:
         count: The number of rows.

@@ -91,8 +91,8 @@ def log_probs(
     Products have the full precision: PyTorch itself would round convolutions to TF32 on GPUs.
 
     Arguments:
-        split: The data: a split of a prepared folder, ``Rows``, or any ``x`` of
-            ``flow.log_prob``.
+        split: The data: a split of a prepared folder, ``Rows``, a table, or a tensor (N, *event)
+            of finite bytes or reals, as for ``flow.log_prob``.
         context: The context of ``x``, as in ``flow.log_prob``.
         samples: Samples of the dequantization noise. One sample with seed 0 is ``flow.log_prob``.
         batch_size: Rows at a time.

@@ -174,7 +174,7 @@ def fit(
     wide = trainings.flow(rival) if choice and rival and train.width >= MANY_COLUMNS else None
     best, replaced = trainings.train(flow=start, rival=wide), False
     if choice and run.may_try_wide(best):
-        other = trainings.train("wide", best.step, wide)
+        other = trainings.second(best, wide)
         replaced = other.state.best.nll < best.state.best.nll
         best = other if replaced else best
     return run.finished(best, replaced)
@@ -209,6 +209,14 @@ class _Trainings:
         trainer = self.trainer(flow, plan, steps_done)
         self.run.train(trainer, plan, rival)
         return trainer
+
+    def second(self, first: Trainer, wide: Flow | None) -> Trainer:
+        """Trains a flow above a mixture; returns the first one if it is interrupted before."""
+        try:
+            return self.train("wide", first.step, wide)
+        except KeyboardInterrupt:
+            _interrupt(first)
+            return first
 
     @property
     def rows(self) -> Rows:
@@ -348,16 +356,14 @@ class _Run:
                 history.record(event, plan.architecture)
                 nll = event.metrics.get("val/nll", nll)
                 self.callback(replace(event, share=self.share))
-                self._show(
-                    f"{self.share:4.0%} · step {event.step} · validation NLL {nll:.4f} nats"
-                )
+                done = f"{self.share:4.0%} · step {event.step}"
+                self._show(f"{done} · validation NLL {nll:.4f} nats")
                 if event.kind == "validate" and self.is_behind(trainer, history, event.share):
                     trainer.state.ended = "behind"
                     trainer.state.verdict = f"behind a mixture of Gaussians at step {trainer.step}"
                     break
         except KeyboardInterrupt:
-            trainer.state.ended = "interrupted"
-            trainer.state.verdict = f"interrupted at step {trainer.step}"
+            _interrupt(trainer)
         finally:
             state = trainer.state
             best = f"best validation NLL {state.best.nll:.4f} nats, at step {state.best_step}"
@@ -371,13 +377,12 @@ class _Run:
 
     def may_try_wide(self, trainer: Trainer) -> bool:
         """Returns True if a flow above a mixture is worth a try after an autoregressive one."""
-        if trainer.flow.spec["architecture"] != "autoregressive":
-            return False
-        if trainer.state.ended == "interrupted":
+        ended, architecture = trainer.state.ended, trainer.flow.spec["architecture"]
+        if architecture != "autoregressive" or ended == "interrupted":
             return False
         if trainer.state.best.nll > self.rival_nll:
             return True
-        failed = trainer.state.ended in ("patience", "diverged", "behind")
+        failed = ended in ("patience", "diverged", "behind")
         left = self.max_seconds is None or self.seconds_left > WORTHWHILE * self.max_seconds
         return failed and left and trainer.step < trainer.steps
 
@@ -390,8 +395,7 @@ class _Run:
         epochs = best.step * best.batch_size / len(best.dataset.split("train"))
         notes = [*state.warnings, *([] if replaced else _advice(best, epochs))]
         if any(trainer.state.ended == "interrupted" for trainer, *_ in trainings):
-            notes.append(f"training was interrupted; the flow is the best by validation, of step "
-                         f"{state.best_step}")  # fmt: skip
+            notes.append(f"interrupted: the flow is the best one, of step {state.best_step}")
         flow.history = History(row for *_, history in trainings for row in history)
         flow.report = Report(
             ended=state.ended,
@@ -417,6 +421,11 @@ class _Run:
         if self.shows:
             line = f"{text} · {self.seconds:.1f} s"
             print(f"\r{line:<90}", end=end, file=sys.stderr, flush=True)
+
+
+def _interrupt(trainer: Trainer) -> None:
+    state = trainer.state
+    state.ended, state.verdict = "interrupted", f"interrupted at step {trainer.step}"
 
 
 def _advice(trainer: Trainer, epochs: float) -> list[str]:
@@ -461,8 +470,7 @@ def _loss(core: Flow, objective: str | objectives.Objective, seed: int) -> Loss:
         return Loss(partial(objective, anchor=anchor), anchor=anchor)
     if name in LIKELIHOOD:
         return Loss(objective)
-    weight = balancing_weight(objective)
-    return Loss(objective, weight, anchor=anchor, anchor_weight=1.0)
+    return Loss(objective, balancing_weight(objective), anchor=anchor, anchor_weight=1.0)
 
 
 def _name(objective: str | objectives.Objective) -> str:

@@ -87,7 +87,7 @@ class Report:
     steps: int
     epochs: float  #: Passes over the training rows
     best_step: int  #: The step of the flow that is returned; 0: its start
-    nll: float  #: The NLL of that flow on all validation rows, in nats
+    nll: float  #: That of all validation rows, in nats; grids with one sample of their noise
     seconds: float  #: Seconds of the whole fit, preprocessing and validations included
     architecture: str = ""  #: The name of the architecture; empty for a flow of one's own
     recipe: dict[str, Any] = field(default_factory=dict)  #: The settings of the training by name

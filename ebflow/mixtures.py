@@ -137,7 +137,7 @@ def preprocessed_rows(chain: Preprocessing, split: Split, *, seed: int = 0) -> T
     """
     rows = sampled(split, _most(split.width), seed, "mixture", "rows")
     batches = transformed(rows, chain, seed)
-    return torch.cat([y if context is None else torch.cat([context, y], 1)
+    return torch.cat([y if context is None else torch.cat([context.to(y), y], 1)
                       for y, context in batches])  # fmt: skip
 
 

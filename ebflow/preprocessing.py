@@ -9,8 +9,8 @@ weighs every direction alike. With the mean m of the training rows, standard dev
 * ``whiten``: :math:`y = R^{-1/2} S^{-1} (x - m)`, which does not depend on the features' units;
 * ``cholesky``: :math:`y = L^{-1} S^{-1} (x - m)` with :math:`R = L L^\top`, which preserves the
   order of features for autoregressive layers: :math:`y_i` depends on :math:`x_1 \dots x_i`;
-* ``auto``: ``cholesky`` if features nearly depend on others (R has an eigenvalue below
-  ``DEPENDENT``, ten times it below ``MANY_COLUMNS``), else ``standardize``.
+* ``auto``: ``cholesky`` if features nearly depend on others (R has an eigenvalue below 0.01, or
+  0.001 from ``MANY_COLUMNS`` features on), else ``standardize``.
 
 ρ is fixed, or the one of ``SHRINKAGES`` that is best on held-out rows. Integers of ``levels``
 values are dequantized, and mapped to the real line by logit(x) / ``scale``. The columns of tables
@@ -41,7 +41,7 @@ from .tables.column import COARSEST
 from .tables.rows import sampled
 
 NORMALIZE = ("none", "standardize", "whiten", "cholesky", "auto")
-DEPENDENT = 1e-3  # The least eigenvalue of correlations below which ``auto`` whitens
+DEPENDENT, NEARLY = 1e-3, 1e-2  # Least eigenvalues of correlations of (nearly) dependent columns
 SHRINKAGES = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5,
               0.7, 0.85, 0.95, 1.0)  # fmt: skip
 TREATMENT = ("grids", "tails", "exact", "bounds", "names", "seed")  # Options of ``marginals.fit``
@@ -129,7 +129,7 @@ def fit(
             held-out likelihood.
         grids: True to look for grids, levels and atoms in columns of reals.
         tails: True to fit bounds and tails of columns of reals. They bend linear dependences:
-            ``MANY_COLUMNS`` columns, and fewer that nearly depend on others, go without them if
+            ``MANY_COLUMNS`` columns, and fewer with an eigenvalue below 0.001, go without them if
             a Gaussian then predicts training rows better.
         exact: True for a flow with exact categories: they stay codes, as do columns of reals of
             few values if ``grids`` is true.
@@ -194,7 +194,7 @@ def _fitted(split: Split, rows: Tensor | None, options: SimpleNamespace) -> Prep
             _check_resolved(rows[: marginals.enough(split.width)], layers, whole, dtype, names)
         if normalize == "auto":
             least = torch.linalg.eigvalsh(whole.correlations(whole.variance))[0]
-            most = DEPENDENT if split.width >= MANY_COLUMNS else 10 * DEPENDENT
+            most = DEPENDENT if split.width >= MANY_COLUMNS else NEARLY
             normalize = "cholesky" if least < most else "standardize"
         if normalize != "standardize":
             fixed = options.shrinkage
@@ -216,7 +216,7 @@ def _as_is(spec: Mapping[str, Any]) -> Tensor:
 
 
 def _depends(x: Tensor) -> bool:
-    """Returns True if columns of rows (N, D) nearly depend on others, but for outliers."""
+    """Returns True if columns of rows (N, D) depend on others, but for outliers."""
     if x.shape[1] < 2:
         return False
     low, high = x[:QUANTILES].quantile(x.new_tensor([0.01, 0.99]), dim=0)

@@ -29,7 +29,6 @@ from .tables import ArrayLike
 from .target import rows_and_contexts
 
 LEAST = 50  #: Rows of a refinement at least
-
 ROWS, SAMPLES, MOST = 50_000, 10, 200_000  # Most rows, samples for each, and in all
 INCOMPLETE = 3_000  # Most rows with missing values; complete ones are dropped in proportion
 ROUNDS, PATIENCE = 500, 20  # Most trees, and trees without improvement that end the boosting
@@ -79,8 +78,8 @@ class Refined:
 
     def accepted(self, x: Tensor, generator: Generator | None) -> Tensor:
         """Returns those samples of the flow, with shape (N, D), that are samples of p."""
-        share = (_logits(self.trees, x) - self.largest).exp()
-        return x[(uniform((len(x),), share, generator) < share).to(x.device)]
+        share = (_logits(self.trees, x) - self.largest).exp().to(x.device)
+        return x[uniform((len(x),), share, generator) < share]
 
 
 def refine(flow: Flow, x: ArrayLike, *, seed: int = 0) -> Refined:

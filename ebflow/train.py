@@ -326,7 +326,7 @@ class Trainer:
             return self.state.best.nll
 
     def validate(self) -> Event:
-        """Returns the exact NLL of the averaged weights, and statistics of the latents."""
+        """Returns the averaged weights' NLL, by one sample of noise, and statistics of latents."""
         began = self.seconds
         with self.located(), torch.no_grad():
             flow, split, noise = self.averaged, self.held_out, self.held_out_noise
@@ -426,9 +426,9 @@ class Trainer:
     def _check(self, losses: Tensor) -> None:
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
-            step = self.step - len(losses) + int(bad[0, 0])
-            value = losses[bad[0, 0]]
-            raise NonFinite(f"step {step}: found a loss of {value}; {ADVICE}")
+            first = int(bad[0, 0])
+            step = self.step - len(losses) + first
+            raise NonFinite(f"step {step}: found a loss of {losses[first]}; {ADVICE}")
 
 
 def _is_real(flow: Flow) -> Tensor:

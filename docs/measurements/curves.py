@@ -138,8 +138,7 @@ def _zuko(table: Table, front: Flow, seconds: float, seed: int, name: str, rate:
         some = torch.randint(len(rows), (fits.BATCH,), generator=noise)
         return -network().log_prob(rows[some]).mean()
 
-    fits.RATE = rate
-    fits.train(network, loss, lambda: -float(network().log_prob(held_out).mean()), config)
+    fits.train(network, loss, lambda: -float(network().log_prob(held_out).mean()), config, rate)
     values = torch.no_grad()(lambda y: network().log_prob(y.float()))
     return _density(front, values)
 
@@ -259,6 +258,9 @@ if __name__ == "__main__":
     parser.add_argument("--earlier", type=Path, nargs="+", default=[], help="outputs to draw too")
     parser.add_argument("--output", type=Path, default=Path("curves.json"))
     options = parser.parse_args()
+    if options.earlier and (options.seeds > 1 or options.output in options.earlier):
+        parser.error("--earlier needs one seed, and another file than --output")
+    earlier = [row for path in options.earlier for row in json.loads(path.read_text())]
     seeds = range(options.seed, options.seed + options.seeds)
     jobs = [*product(options.tables, options.methods, options.seconds, seeds)]
     jobs.sort(key=lambda job: (-job[2], job[3]))
@@ -271,7 +273,6 @@ if __name__ == "__main__":
         cells = [np.mean([row[4].nll for row in own if row[2] == s]) for s in options.seconds]
         print(f"| {name.stem} | {method} | " + " | ".join(f"{nll:.2f}" for nll in cells) + " |")
     if options.seeds == 1:
-        earlier = [row for path in options.earlier for row in json.loads(path.read_text())]
         measured += [(*key, Outcome(**found)) for *key, found in earlier]
         draw(measured, FIGURE)
     else:

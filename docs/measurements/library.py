@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from runtime import training_steps
 
 import ebflow
+from ebflow.anchor import Anchor
 
 
 def normal_rows(rows: int, columns: int) -> np.ndarray:
@@ -46,6 +48,17 @@ def measure_times() -> None:
         print(f"| {name} | {seconds(call):.1f} |", flush=True)
 
 
+def measure_steps(bins: int, batch: int = 256, steps: int = 100) -> None:
+    """Prints the milliseconds of a training step of the default flow of 10 columns."""
+    flow = ebflow.architectures.autoregressive((10,), bins=bins)
+    step = training_steps(flow, ["lazy_ml"], batch, Anchor(flow, interval=10**9))["lazy_ml"]
+    spent = [seconds(step) for _ in range(steps)]
+    least, median = 1000 * min(spent), 1000 * float(np.median(spent))
+    print(f"| a step of {batch} rows, {bins} bins | {least:.1f} ms (median {median:.1f}) |")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     measure_times()
+    for bins in (8, 16):
+        measure_steps(bins)

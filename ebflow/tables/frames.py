@@ -17,11 +17,8 @@ import numpy as np
 ArrayLike = Any
 
 LARGEST = 2**53 - 1  # Integers beyond this one are not exact in float64
-
 TOO_WIDE = "expected whole numbers below 2^53: leave the column out, or make it text"
-
 NO_COLUMN = "expected numbers, text, categories or times, not mixed: convert it, or leave it out"
-
 ARROW = "arrow:"  # The prefix of Arrow's types in pandas' frames
 
 # Names of the libraries, by their packages.
@@ -30,9 +27,7 @@ LIBRARIES = {"pandas": "pandas", "polars": "polars", "pyarrow": "arrow", "torch"
 # Kinds of columns, by the letters of NumPy's types.
 KINDS = {"b": "boolean", "f": "number", "i": "integer", "u": "integer", "m": "duration",
          "M": "time"}  # fmt: skip
-
 TIMES = {"time": "datetime64[us]", "duration": "timedelta64[us]"}  # Kinds of times in NumPy
-
 NUMERIC = ("boolean", "integer", "number")  # Kinds of numbers, each of which holds those before it
 
 # Kinds of columns, by the types of Python's objects in them.

@@ -20,6 +20,7 @@ from pipelines.cluster.environment import again
 from pipelines.config import DataConfig, DensityConfig, Section, recipes
 from pipelines.config.files import TAGS, checked, dump, merge, overlaid, read
 from pipelines.config.section import kinds
+from pipelines.config.training import TrainConfig
 from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
 
@@ -126,11 +127,12 @@ def from_recipe(options: RecipeOptions, **adapted: Any) -> tuple[DensityConfig, 
     fields = merge(in_file, options.overrides)
     try:
         data = checked(DataConfig, fields.get("data", {}))
+        train = checked(TrainConfig, fields.get("train", {}))
     except BadInput:  # raised below, with the option or file that is wrong
-        data = DataConfig()
+        data, train = DataConfig(), TrainConfig()
     if options.recipe is None:
         objective, architecture = (_tag(fields, *tag) for tag in TAGS.items())
-        recipe, name = recipes.for_source(data, objective, architecture)
+        recipe, name = recipes.for_source(data, objective, architecture, train.max_seconds)
         if fields.get("model"):  # the user has chosen
             recipe = recipe.changed(rival=None)
     else:

@@ -44,17 +44,11 @@ def digits() -> DensityConfig:
     )
 
 
-def mnist9k() -> DensityConfig:
-    """The recipe for images, on 9,000 rows of MNIST."""
-    data = DataConfig(source="mnist9k.parquet", validation=1000, test=1000)
-    return typical("pixels").changed(name="mnist9k", data=data)
-
-
 def mnist9k_dense() -> DensityConfig:
     """Grey images of a few hundred pixels: dense layers, learned activations, whitening."""
     return typical("images").changed(
         name="mnist9k-dense",
-        data=mnist9k().data,
+        data=DataConfig(source="mnist9k.parquet", validation=1000, test=1000),
         preprocess=PreprocessConfig(shrinkage=1e-3),
         model=Dense(),
         anchor=AnchorConfig(tolerance=0.2),
@@ -115,14 +109,16 @@ def rival(config: DensityConfig) -> Training:
 
 RECIPES: dict[str, Callable[[], DensityConfig]] = {
     "digits": digits,
-    "mnist9k": mnist9k,
     "mnist9k_dense": mnist9k_dense,
     **{name: partial(typical, name) for name in LIBRARY},
 }
 
 
 def for_source(
-    data: DataConfig, objective: str | None = None, architecture: str | None = None
+    data: DataConfig,
+    objective: str | None = None,
+    architecture: str | None = None,
+    seconds: float | None = None,
 ) -> tuple[DensityConfig, str]:
     """Returns the recipe that suits a data set, with it as the source, and the recipe's name.
 
@@ -140,6 +136,7 @@ def for_source(
         categories=reader.columns is not None and any(reader.columns.sizes),
         objective=objective or "lazy_ml",
         pixels=architecture in (None, "pixelcnn"),
+        seconds=seconds,
     )
     base, suited = configured(recipe), recipe.name
     if data.source in RECIPES and RECIPES[data.source]().data.source == data.source:

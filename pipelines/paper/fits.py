@@ -25,8 +25,7 @@ from pipelines.paper.config import RivalConfig
 SIZES = {"transforms": 3, "hidden_features": (128, 128, 128)}
 
 RATE, BATCH = 1e-3, 256
-
-VALIDATIONS = 20  # Validations of a network in the seconds of its training
+VALIDATIONS = 20  # Validations of a network in its training
 
 NUMBERS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
 PATIENCE = 2  # Numbers of Gaussians without an improvement after which no larger one is tried
@@ -55,6 +54,7 @@ def train(
     loss: Callable[[], Tensor],
     validation: Callable[[], float],
     config: RivalConfig,
+    rate: float = RATE,
 ) -> list[Look]:
     """Trains a network in place, and gives it its best weights; returns all validations.
 
@@ -63,22 +63,23 @@ def train(
         loss: Returns the loss of a new batch.
         validation: Returns the NLL of the validation rows.
         config: The limits: seconds without validation, and steps.
+        rate: The learning rate.
 
     Raises:
         NonFinite: If a loss is infinite or NaN.
     """
-    optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     limit, spent, due = config.seconds or math.inf, 0.0, 0.0
     looks: list[Look] = []
     for step in range(config.steps + 1):
-        over = spent >= limit or step == config.steps
-        if over or spent >= due:
+        share = max(spent / limit, step / config.steps)
+        if share >= due:
             with torch.no_grad():
                 looks.append(Look(step, spent, validation()))
             if looks[-1] == min(looks, key=lambda look: look.nll):
                 best = copy.deepcopy(network.state_dict())
-            due += limit / VALIDATIONS
-        if over:
+            due = (math.floor(share * VALIDATIONS) + 1) / VALIDATIONS
+        if share >= 1:
             break
         start = time.perf_counter()
         value = loss()
@@ -117,6 +118,6 @@ def mixture(
             break
         looks.append(Look(number, spent, validation(model)))
         best = min(range(len(looks)), key=lambda k: looks[k].nll)
-        if len(looks) - 1 - best == PATIENCE:
+        if spent >= limit or len(looks) - 1 - best == PATIENCE:
             break
     return fitted[best], looks

@@ -1,6 +1,7 @@
 """Fits of many columns: a mixture of Gaussians competes with the autoregressive flow."""
 
 import math
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -84,6 +85,14 @@ def test_an_interruption_of_the_second_training_is_told(monkeypatch):
     with pytest.warns(RuntimeWarning, match="interrupted"):
         flow = ebflow.fit(x, steps=4, callback=stop, progress=False)
     assert flow.report.replaced
+
+
+def test_an_interruption_before_the_second_training_loses_nothing(monkeypatch):
+    monkeypatch.setattr(fitting.mixtures, "fit_mixture", Mock(side_effect=KeyboardInterrupt))
+    x = torch.randn(900, 5, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(RuntimeWarning, match="interrupted"):
+        flow = ebflow.fit(x, steps=100, patience=1, lr=0.1, progress=False)
+    assert flow.report.ended == "interrupted" and flow.spec["architecture"] == "autoregressive"
 
 
 def test_an_interrupted_fit_starts_no_other_training():

@@ -46,7 +46,7 @@ def settings(config):
     }
 
 
-def agree(x, given, source, monkeypatch, **options):
+def agree(x, given, source, monkeypatch, seconds=None, **options):
     """Asserts that a fit and the command line follow one recipe, and that the fit does it."""
     followed = []
 
@@ -55,9 +55,9 @@ def agree(x, given, source, monkeypatch, **options):
         return followed[-1]
 
     monkeypatch.setattr(ebflow.fitting, "recipe", spied)
-    flow = ebflow.fit(x, given, steps=1, patience=None, progress=False)
+    flow = ebflow.fit(x, given, steps=1, patience=None, progress=False, max_seconds=seconds)
     recipe = followed[0]
-    config, name = for_source(DataConfig(source=str(source), **options))
+    config, name = for_source(DataConfig(source=str(source), **options), seconds=seconds)
     fields = set(settings(config))
     assert recipe.name == name and flow.spec["architecture"] == recipe.architecture
     assert settings(config) == {field: getattr(recipe, field) for field in fields}
@@ -72,6 +72,22 @@ def agree(x, given, source, monkeypatch, **options):
 def test_fit_and_the_command_line_agree(name, tmp_path, monkeypatch):
     np.save(tmp_path / "data.npy", DATA[name])
     agree(DATA[name], None, tmp_path / "data.npy", monkeypatch)
+
+
+def test_they_agree_on_a_short_training(tmp_path, monkeypatch):
+    np.save(tmp_path / "data.npy", rows := NOISE.normal(size=(6000, 3)))
+    agree(rows, None, tmp_path / "data.npy", monkeypatch, seconds=10.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rows", "columns", "normalize"),
+    [("10", 6000, 19, "cholesky"), ("11", 6000, 19, "auto"), ("10", 4999, 19, "auto"),
+     ("10", 6000, 20, "auto")],
+)  # fmt: skip
+def test_columns_of_short_trainings_are_whitened(seconds, rows, columns, normalize, tmp_path):
+    np.save(tmp_path / "data.npy", NOISE.normal(size=(rows, columns)))
+    words = ("--data.source", str(tmp_path / "data.npy"), "--train.max-seconds", seconds)
+    assert density(words).run.config.preprocess.normalize == normalize
 
 
 def test_they_agree_on_one_column_given_others(tmp_path, monkeypatch):
@@ -117,7 +133,7 @@ def test_images_without_exact_pixels_get_the_settings_of_convolutions(
     assert config.preprocess.normalize == "standardize" and config.train.lr == 1e-2
 
 
-@pytest.mark.parametrize("stem", ["digits", "mnist9k"])
+@pytest.mark.parametrize("stem", ["digits", "tabular"])
 def test_a_file_that_is_called_like_a_recipe_gets_that_for_its_rows(stem, tmp_path):
     np.save(tmp_path / f"{stem}.npy", DATA["5 columns"])
     config, name = for_source(DataConfig(source=str(tmp_path / f"{stem}.npy")))

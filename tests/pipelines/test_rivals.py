@@ -138,6 +138,26 @@ def test_mixtures_that_end_after_the_limit_do_not_count(monkeypatch):
     assert best.n_components == 1 and [look.step for look in looks] == [1]
 
 
+def test_no_larger_mixture_is_fitted_after_the_limit(monkeypatch):
+    clock, tried = (20.0 * n for n in count()), []
+    monkeypatch.setattr(fits, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    create = fits.GaussianMixture
+
+    def counted(k, **options):
+        tried.append(k)
+        return create(k, **options)
+
+    monkeypatch.setattr(fits, "GaussianMixture", counted)
+    rows = np.random.default_rng(0).normal(size=(50, 2))
+    fits.mixture(rows, lambda model: 0.0, RivalConfig(rival="gmm", seconds=15))
+    assert tried == [1]
+
+
+def test_a_flow_without_a_time_limit_is_validated_by_steps(table):
+    _, _, looks = fitted(table, rival="maf", steps=40)
+    assert [look.step for look in looks] == [*range(0, 41, 2)]
+
+
 def test_a_mixtures_number_is_that_of_the_best_validation(table):
     _, nll, looks = fitted(table, rival="gmm")
     assert len(looks) > 1
@@ -147,13 +167,12 @@ def test_a_mixtures_number_is_that_of_the_best_validation(table):
 @pytest.mark.system
 @pytest.mark.parametrize("name", ["maf", "nsf"])
 def test_a_flows_best_weights_are_kept(table, name, monkeypatch):
-    monkeypatch.setattr(fits, "RATE", 3e-3)
     found = []
     for _ in range(2):  # a step takes a second of this clock
         monkeypatch.setattr("time.perf_counter", count().__next__)
         found.append(fitted(table, rival=name, steps=60, seconds=400))
     (_, nll, looks), (_, _, again) = found
-    assert [look.step for look in looks] == [0, 20, 40, 60]
+    assert [look.step for look in looks] == [*range(0, 61, 3)]
     assert nll == min(look.nll for look in looks) < looks[0].nll
     assert [look.nll for look in again] == [look.nll for look in looks]
 
