@@ -10,7 +10,6 @@ BUDGET = 1 << 28  #: Bytes of intermediate values that one part may need
 
 # Intermediate values per output of a layer: measured with splines, whose scores need most.
 COPIES = 24
-
 FEW = 64  # Rows that are one part even if they need more memory
 ALIGNED = 32  # Number of rows that vector instructions process without a remainder
 

@@ -30,7 +30,6 @@ NARROW = 0.01  # Width of the latents of a cell in which the density is constant
 ENERGY, LATENT = attrgetter("energy"), attrgetter("latent")
 Shape = int | Sequence[int]
 T = TypeVar("T")
-
 OFF_GRID = math.log(1e6)  # Energy of a value off the grid, or between the levels, of a column
 
 

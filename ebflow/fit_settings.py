@@ -15,7 +15,6 @@ from .tables.frames import TIMES, read
 
 #: Settings that replace those of a recipe, unless they are None
 CHOSEN = ("normalize", "shrinkage", "lr", "weight_decay", "batch_size")
-
 COUNT = ValueError, lambda n: isinstance(n, numbers.Integral) and n >= 1, "a whole number above 0"
 POSITIVE = ValueError, lambda x: isinstance(x, numbers.Real) and x > 0, "a number above 0"
 

@@ -281,7 +281,8 @@ class _Trainings:
             mixtures.preprocessed_rows(transforms, split, seed=seed)[:, split.context_width :]
             for split in (self.rows, self.dataset.split("validation"))
         )
-        return mixtures.fit_mixture(rows, held_out, seed=seed, budget=budget).trainable()
+        options = {"budget": budget, "starts": mixtures.STARTS}
+        return mixtures.fit_mixture(rows, held_out, seed=seed, **options).trainable()
 
     def trainer(self, flow: Flow, plan: Recipe, steps_done: int) -> Trainer:
         """Returns the trainer of a flow, whose steps come on top of those that are done."""

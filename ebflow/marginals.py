@@ -34,7 +34,6 @@ OUTSIDE = 20.0  # Nats that a row beyond a fitted bound costs: about one of n ne
 # median from the only one: any value outside then costs about 10 nats.
 MARGIN = 1e-3
 EPSILON = torch.finfo(torch.float32).eps
-
 FAR = 1e3  # Distance of an end from the median, in spreads, from which on it is no bound
 QUANTILES = 0.25, 0.5, 0.8  # z: S_U has the quantiles of −3 z, −z, z and 3 z of a normal variable
 STRAIGHT = 1.02  # Least ratio of the products of quantiles' distances; at 1, S_U would be a line

@@ -1,8 +1,7 @@
 r"""Mixtures of Gaussians fitted by expectation maximization: the classical density beside a flow.
 
 scikit-learn does the maximization. Validation rows choose the number of components, and full or
-diagonal covariances: a component that collapses onto a few rows has an enormous likelihood of
-those rows.
+diagonal covariances: a component that collapses onto few rows has an enormous likelihood there.
 
 The work is bounded by a count of operations, never by a clock, so that a seed gives the same
 mixture on a busy machine. An iteration on N rows costs about :math:`N K (4 D^2 + 300 D + 1400)`
@@ -12,7 +11,7 @@ diagonal ones. The terms below :math:`D^2` stand for code that moves memory inst
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -31,6 +30,7 @@ BUDGET = 4e11  # Operations of all maximizations together: about 8 s of one core
 LEAST, MOST = 10, 100  # Fewest iterations that are worth a start, and the largest number of them
 START = 20  # Cost of the start by K-means, in iterations with diagonal covariances
 FLOOR = 1e-6  # Number added to variances of standardized columns, as scikit-learn does
+STARTS = 4  # Of the base of a flow
 PATIENCE = 2  # Candidates of a kind in succession without improvement that end its search
 
 # Kinds of covariances in the order of the search, by scikit-learn's names, with the share of the
@@ -46,6 +46,7 @@ def fit_mixture(
     seed: int = 0,
     budget: float = BUDGET,
     contexts: int = 0,
+    starts: int = 1,
 ) -> GaussianMixture:
     """Returns the mixture of Gaussians that is best on validation rows, in float64.
 
@@ -60,6 +61,7 @@ def fit_mixture(
         components: Numbers of Gaussians, in ascending order; those above N are ignored.
         contexts: The number of leading columns that are contexts. Mixtures have all columns, and
             the conditional density of the others judges them.
+        starts: Random starts of the best candidate, if the budget has some left.
 
     Raises:
         ValueError: if shapes do not agree, a value is not finite, or numbers do not ascend.
@@ -72,20 +74,28 @@ def fit_mixture(
     _check(x, validation, components)
     x, validation = (rows.detach().cpu().double() for rows in (x, validation))
     x = sampled(Rows(x), _most(x.shape[1]), seed, "mixture", "rows").tensor()
-    best, least, spent = None, math.inf, 0.0
-    for kind, share in SHARES.items():
+    counts = [k for k in components if k <= len(x)]
+    best, least, spent, chosen = None, math.inf, 0.0, ("", 0)
+
+    def rounds() -> Iterator[tuple[float, list[tuple[str, int, int]]]]:
+        for kind, share in SHARES.items():
+            yield share, [(kind, count, 0) for count in counts]
+        yield 1.0, [(*chosen, start) for start in range(1, starts)]
+
+    for share, candidates in rounds():
         lowest, stale = math.inf, 0
-        for count in (k for k in components if k <= len(x)):
-            start, step = _costs(count, x.shape, kind)
-            steps = min(MOST, int((share * budget - spent - start) / step))
+        for kind, count, start in candidates:
+            first, step = _costs(count, x.shape, kind)
+            steps = min(MOST, int((share * budget - spent - first) / step))
             needed = kind == "diag" and best is None
             if stale == PATIENCE or (steps < LEAST and not needed):
                 break
-            mixture, iterations = _fitted(x, count, kind, max(steps, LEAST), seed)
-            spent += start + iterations * step
+            mixture, iterations = _fitted(x, count, kind, max(steps, LEAST), seed, start)
+            spent += first + iterations * step
             nll = _nll(mixture, validation, contexts)
             lowest, stale = (nll, 0) if nll < lowest else (lowest, stale + 1)
-            best, least = (mixture, nll) if nll < least else (best, least)
+            if nll < least:
+                best, least, chosen = mixture, nll, (kind, count)
     return best
 
 
@@ -120,7 +130,7 @@ def fit_components(
     root = scale[:, None] * torch.linalg.cholesky(correlations + jitter)
     white = torch.linalg.solve_triangular(root, (x - mean).mT, upper=False).mT
     white = white * (white.std(0) > 0.1)  # other directions have rounding errors alone
-    mixture, _ = _fitted(white, count, "full", MOST, seed, ridge)
+    mixture, _ = _fitted(white, count, "full", MOST, seed, ridge=ridge)
     means, covariances = mixture.means @ root.mT + mean, root @ mixture.covariances @ root.mT
     return GaussianMixture(mixture.weights, means, covariances)
 
@@ -142,16 +152,17 @@ def preprocessed_rows(chain: Preprocessing, split: Split, *, seed: int = 0) -> T
 
 
 def _fitted(
-    x: Tensor, count: int, kind: str, steps: int, seed: int, ridge: float = FLOOR
+    x: Tensor, count: int, kind: str, steps: int, seed: int, start: int = 0, ridge: float = FLOOR
 ) -> tuple[GaussianMixture, int]:
     """Returns scikit-learn's mixture of standardized rows, in their units, and the iterations."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture as Mixture
 
     scale, mean = _standard(x)
-    start = derive(seed, "mixture", kind, count).initial_seed() % 2**32
+    own = (seed, "mixture", kind, count, *([start] if start else []))
+    random = derive(*own).initial_seed() % 2**32
     model = Mixture(
-        count, covariance_type=kind, max_iter=steps, random_state=start, reg_covar=ridge
+        count, covariance_type=kind, max_iter=steps, random_state=random, reg_covar=ridge
     )
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         model.fit(((x - mean) / scale).numpy())

@@ -63,7 +63,6 @@ def _rise(density: LogDensity, x: Tensor, v: Tensor) -> Traces:
 
 
 ESTIMATORS = {"taylor": taylor, "taylor_cv": taylor_cv}
-
 DIRECTIONS = {"rademacher": rademacher, "gaussian": normal}
 
 

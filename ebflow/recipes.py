@@ -21,7 +21,6 @@ FEW_ROWS = 5_000  # Rows below which weights decay
 SHORT = 10.0  # Most seconds of a training that is better if columns start whitened
 MANY_COLUMNS = 20  # Columns from which on tails are optional, and a mixture may be better
 BUDGET = 1 << 30  # Bytes of rows that are held in memory at most
-
 LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")  # Objectives that do not match scores
 IMAGES = ("convolutional", "glow", "pixelcnn")  # Architectures of images
 

@@ -38,7 +38,6 @@ BATCHES, FEW = 40, 500  # Most batches of a validation of more rows: a tenth of 
 SOME = 250  # Validation rows whose latents, and training rows whose likelihood, are reported
 RELIEF = 0.25  # Factor of the learning rate after a training became non-finite
 CERTAIN = 2.0  # Standard errors, of paired differences, by which the best must beat the start
-
 ADVICE = "lower the learning rate (lr), clip the gradient, raise the noise, or train in float64"
 
 

@@ -26,7 +26,6 @@ from torch import Tensor
 
 # Log of the least slope of a spline at its knots, and of the least ratio of two bins' sizes.
 LEAST = math.log(1e-3)
-
 LN_2 = math.log(2)  # Powers of 2 take half as long as those of e
 
 

@@ -28,7 +28,6 @@ from ..bases import GaussianMixture
 from ..randomness import uniform
 
 HALF = math.sqrt(0.5)  # Both σ and τ here: V = 1, so that only R/σ matters
-
 PLACES = (0.0, 2.0, -2.0, 1.0, -1.0)
 """Places of the far mode in the hypotheses of ``far_class``, in units of R; 0: no far mode.
 

@@ -21,7 +21,6 @@ ISO = re.compile(r"\d{4}-\d\d-\d\d(?:([T ])\d\d:\d\d(:\d\d(?:\.(\d{1,6}))?)?(Z?)
 
 # The orders of dates in text, that of ISO 8601 first; "" is a time of day without a date.
 DATES = "YYYY-MM-DD", "DD/MM/YYYY", "MM/DD/YYYY", "DD.MM.YYYY", "YYYY/MM/DD", ""
-
 TRUTH = {"true": "1", "false": "0"}  # Booleans as text
 COARSEST = 1e-3  # Largest error of values, as a share of the interval that half of them lie in
 NEXT_TO_0 = 1e-37  # Above the smallest float32, which samples at a bound of 0 are

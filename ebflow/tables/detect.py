@@ -25,7 +25,6 @@ MISSPELT = 0.02  # Share of rows up to which words among numbers are mistakes, a
 WORDS = 0.1  # Share of the distinct texts from which words are too many to be mistakes
 DECIMALS = 9  # Decimal places of a column that has any at all, at most
 SINGLE = ("float32", "Float32", "float", "arrow:float")  # Names of types with seven digits
-
 NUMERIC = ("number", "integer", "boolean", "time", "duration")
 
 

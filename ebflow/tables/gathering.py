@@ -22,7 +22,6 @@ from .schema import Columns
 SPLITS = ("train", "validation")
 POLICIES = ("drop", "impute")  # Treatments of rows that have missing values
 LEAST = 5  # Rows of a fit at least
-
 REMEDY = (
     "a finite number. Pass missing='drop' to leave out such rows, or missing='impute' to sample "
     "missing values while the flow is trained"

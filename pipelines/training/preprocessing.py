@@ -51,8 +51,8 @@ def fit_preprocessing(config: PreprocessFit, dataset: Dataset) -> Preprocessing:
     width = dataset.split("train").context_width
     splits = preprocessed_splits(dataset, preprocessing, config.seed)
     rows, validation = (y[:, width:] for y in splits)
-    base = mixtures.fit_mixture(rows, validation, seed=config.seed).trainable()
-    return dataclasses.replace(preprocessing, base=base)
+    base = mixtures.fit_mixture(rows, validation, seed=config.seed, starts=mixtures.STARTS)
+    return dataclasses.replace(preprocessing, base=base.trainable())
 
 
 def column_names(dataset: Dataset) -> Sequence[str]:

@@ -111,6 +111,18 @@ def test_it_stops_after_two_in_succession_that_are_no_better(trials):
     assert len(found.weights) == 1
 
 
+def test_other_starts_of_the_best_candidate_may_be_better(trials):
+    centres = 6 * torch.randn(16, 4, generator=seeded()).double()
+    x, held = (centres.repeat(n, 1) for n in (60, 20))
+    x, held = (y + torch.randn(y.shape, generator=seeded(len(y))) for y in (x, held))
+    one, tried = fit_mixture(x, held), trials[:]
+    several = fit_mixture(x, held, starts=4)
+    again = trials[2 * len(tried) :]
+    assert trials[len(tried) :][: len(tried)] == tried and 2 <= len(again) <= 3
+    assert {(count, kind) for count, kind, _ in again} == {(16, "diag")}
+    assert nll(several, held) < nll(one, held) - 0.01
+
+
 def test_the_budget_bounds_the_work(trials):
     x, held = rows(400), rows(100, 1)
     budget = 1.5 * mixtures.LEAST * mixtures._costs(4, (400, 2), "full")[1]
