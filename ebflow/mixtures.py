@@ -30,11 +30,11 @@ BUDGET = 4e11  # Operations of all maximizations together: about 8 s of one core
 LEAST, MOST = 10, 100  # Fewest iterations that are worth a start, and the largest number of them
 START = 20  # Cost of the start by K-means, in iterations with diagonal covariances
 FLOOR = 1e-6  # Number added to variances of standardized columns, as scikit-learn does
-STARTS = 4  # Of the base of a flow
+STARTS = 4  # Starts of the best candidate of each kind, for the base of a flow
 PATIENCE = 2  # Candidates of a kind in succession without improvement that end its search
 
 # Kinds of covariances in the order of the search, by scikit-learn's names, with the share of the
-# budget that may be used up after each. Full ones are mostly the best where they are affordable.
+# budget that may be used up after each (half of the rest: by other starts). Full ones come first.
 SHARES = {"full": 0.8, "diag": 1.0}
 
 
@@ -61,7 +61,7 @@ def fit_mixture(
         components: Numbers of Gaussians, in ascending order; those above N are ignored.
         contexts: The number of leading columns that are contexts. Mixtures have all columns, and
             the conditional density of the others judges them.
-        starts: Random starts of the best candidate, if the budget has some left.
+        starts: Random starts of the best candidate of a kind, if the budget has some left.
 
     Raises:
         ValueError: if shapes do not agree, a value is not finite, or numbers do not ascend.
@@ -74,13 +74,13 @@ def fit_mixture(
     _check(x, validation, components)
     x, validation = (rows.detach().cpu().double() for rows in (x, validation))
     x = sampled(Rows(x), _most(x.shape[1]), seed, "mixture", "rows").tensor()
-    counts = [k for k in components if k <= len(x)]
-    best, least, spent, chosen = None, math.inf, 0.0, ("", 0)
+    best, least, spent, chosen = None, math.inf, 0.0, ()
 
     def rounds() -> Iterator[tuple[float, list[tuple[str, int, int]]]]:
         for kind, share in SHARES.items():
-            yield share, [(kind, count, 0) for count in counts]
-        yield 1.0, [(*chosen, start) for start in range(1, starts)]
+            yield share, [(kind, count, 0) for count in components if count <= len(x)]
+            again = [(*chosen, k) for k in range(1, starts) if chosen[:1] == (kind,)]
+            yield (1 + share) / 2, again
 
     for share, candidates in rounds():
         lowest, stale = math.inf, 0
