@@ -48,6 +48,7 @@ from pipelines.paper.config import RivalConfig
 from pipelines.reporting.style import panels
 
 FIGURE = Path(__file__).parents[1] / "figures" / "curves.png"
+STYLES = ("o-", "s--", "^-.", "v:", "d:", "P-", "X-")
 RATES = (1e-3, 5e-3)  # Learning rates of zuko's flows
 EXACT = "ebflow, integers as they are"
 OURS = {"ebflow", "ebflow with trees", EXACT}
@@ -231,7 +232,7 @@ def draw(results: Sequence[Result], figure: Path) -> None:
     drawn, axes = panels(2, 7, 6.4, down=-(-len(names) // 2), squeeze=False)
     for name, axis in zip(names, axes.flat, strict=False):
         of_table = [row for row in results if row[0] == name]
-        for method, style in zip(METHODS, ("o-", "s--", "^-.", "v:", "d:", "P-", "X-"), strict=True):
+        for method, style in zip(METHODS, STYLES, strict=True):
             points = sorted((s, o.nll) for _, m, s, _, o in of_table if m == method)
             if points:
                 axis.plot(*zip(*points, strict=True), style, markersize=4, label=method)
