@@ -194,10 +194,14 @@ class Cells(Dequantizer):
         return torch.where(replaced, other, start), torch.where(replaced, other + 1, end)
 
     def off_grid(self, x: Tensor) -> Tensor:
-        start, end = self.cells(x.to(self.origin).flatten(1))
+        x = x.to(self.origin).flatten(1)
+        start, end = self._ends(x)
+        width = self.most - self.least
+        far = (self.exact > 0) & ((x - self.least).maximum(self.most - x) > 2 * width)
         some = self.value.isfinite()  # of more than FEW levels, others may occur as well
         levels = some.any(1) & (some.sum(1) <= FEW) & ((self.length > 0) | ~some).all(1)
-        return (start == end) & (self.step > 0).index_put((self.special,), levels, accumulate=True)
+        discrete = (self.step > 0).index_put((self.special,), levels, accumulate=True)
+        return far | (start == end) & discrete
 
     def _ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the starts and the ends of cells, before other values of exact columns move."""
