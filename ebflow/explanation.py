@@ -70,12 +70,9 @@ class Explanation:
         Their p-values are at most ``at_most``. An example of one:
         ``price = 326: expected 2,400 … 2,900, p = 0.0004``
         """
-        columns = [k for k in self.ranking(row)[:most] if self.p_value[row, k] <= at_most]
-        return [self._sentence(row, k) for k in columns]
-
-    def _sentence(self, row: int, k: int) -> str:
-        value, p = self._texts[k][row], float(self.p_value[row, k])
-        return f"{self.columns[k]} = {value}: expected {self._expected(row, k)}, p = {p:.2g}"
+        ranked, p = self.ranking(row)[:most], self.p_value[row].tolist()
+        return [f"{self.columns[k]} = {self._texts[k][row]}: expected {self._expected(row, k)}, "
+                f"p = {p[k]:.2g}" for k in ranked if p[k] <= at_most]  # fmt: skip
 
     def _expected(self, row: int, k: int) -> str:
         column = self._kinds[k]

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from .bases import GaussianMixture
@@ -74,13 +75,12 @@ def fit_mixture(
     _check(x, validation, components)
     x, validation = (rows.detach().cpu().double() for rows in (x, validation))
     x = sampled(Rows(x), _most(x.shape[1]), seed, "mixture", "rows").tensor()
-    best, least, spent, chosen = None, math.inf, 0.0, ()
+    best, least, spent, chosen = None, math.inf, 0.0, ("", 0)
 
     def rounds() -> Iterator[tuple[float, list[tuple[str, int, int]]]]:
         for kind, share in SHARES.items():
             yield share, [(kind, count, 0) for count in components if count <= len(x)]
-            again = [(*chosen, k) for k in range(1, starts) if chosen[:1] == (kind,)]
-            yield (1 + share) / 2, again
+            yield (1 + share) / 2, [(*chosen, k) for k in range(1, starts) if chosen[0] == kind]
 
     for share, candidates in rounds():
         lowest, stale = math.inf, 0
@@ -164,7 +164,8 @@ def _fitted(
     model = Mixture(
         count, covariance_type=kind, max_iter=steps, random_state=random, reg_covar=ridge
     )
-    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+    no_warning = warnings.catch_warnings(action="ignore", category=ConvergenceWarning)
+    with no_warning, threadpool_limits(1):  # threads wait for each other on a busy machine
         model.fit(((x - mean) / scale).numpy())
     arrays = (model.weights_, model.means_, model.covariances_)
     weights, means, covariances = (torch.from_numpy(np.ascontiguousarray(a)) for a in arrays)

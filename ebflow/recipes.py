@@ -22,7 +22,11 @@ SHORT = 10.0  # Most seconds of a training that is better if columns start white
 MANY_COLUMNS = 20  # Columns from which on tails are optional, and a mixture may be better
 BUDGET = 1 << 30  # Bytes of rows that are held in memory at most
 LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")  # Objectives that do not match scores
-IMAGES = ("convolutional", "glow", "pixelcnn")  # Architectures of images
+IMAGES: dict[str, dict[str, Any]] = {  # Architectures of images, with some of their settings
+    "convolutional": dict(normalize="standardize", lr=1e-2),
+    "glow": dict(normalize="standardize", lr=4e-3),
+    "pixelcnn": dict(normalize="none", lr=1.5e-2),
+}
 
 # Options of architectures that the user leaves open.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -195,14 +199,8 @@ def _levels(shape: Sequence[int]) -> int:
 
 def _of_architecture(architecture: str, size: int) -> dict[str, Any]:
     """Returns the settings of an architecture, for rows of so many values."""
-    if architecture == "convolutional":
-        return {"architecture": architecture, "normalize": "standardize", "lr": 1e-2}
-    if architecture == "glow":
-        return {"architecture": architecture, "normalize": "standardize", "lr": 4e-3}
-    if architecture == "pixelcnn":
-        return {"architecture": architecture, "normalize": "none", "lr": 1.5e-2}
     lr = 2e-3 if size <= 256 else 1.5e-3 if size <= 1024 else 5e-4
-    return {"architecture": architecture, "lr": lr}
+    return {"architecture": architecture, "lr": lr, **IMAGES.get(architecture, {})}
 
 
 def _autoregressive(size: int, rows: int, *, short: bool) -> dict[str, Any]:

@@ -72,9 +72,8 @@ class Column:
 
     @property
     def level_names(self) -> list[str]:
-        """The names of the K codes of a category, as ``region=north``."""
-        levels = [*map(key, self.levels), *["(other)"] * bool(self.rare)]
-        return [f"{self.name}={level}" for level in levels]
+        """The names of the K codes of a category."""
+        return [*map(key, self.levels), *["(other)"] * bool(self.rare)]
 
     @property
     def label(self) -> str:
@@ -94,10 +93,14 @@ class Column:
         constant, values that are no numbers are infinite: they differ from it.
 
         Raises:
-            ValueError: if a value is neither a number nor a time where one is expected, or is
-                neither true nor false in a column of booleans.
+            ValueError: if a value is neither a number nor a time where one is expected, neither
+                true nor false in a column of booleans, or a number in one of leading zeros.
         """
         if self.kind in ("category", "text"):
+            zeros = [t for t in self.codes if t[:1] == "0" and t[1:].isdigit()]
+            if series.group == "number" and zeros and not series.missing.all():
+                found = f"{what}, column {self.name!r}: found numbers"
+                raise ValueError(f"{found}, expected text with leading zeros, as {zeros[0]!r}")
             codes = (np.nan if t is None else self.codes.get(t, self.size) for t in series.texts)
             return np.fromiter(codes, np.float64)
         numbers = series.values
@@ -283,7 +286,7 @@ class Column:
         if number != number:
             return "no value"
         if self.kind == "category":
-            names = [*map(key, self.levels), *["(other)"] * bool(self.rare), "(a new level)"]
+            names = [*self.level_names, "(a new level)"]
             return str(self.value) if self.dropped else names[min(round(number), len(names) - 1)]
         if self.kind in ("time", "duration", "boolean"):
             series = self.decode(np.array([number]), np.random.default_rng(0))

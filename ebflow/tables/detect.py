@@ -1,7 +1,7 @@
 """Detection of the columns of a table, from all of its rows, batch by batch."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -255,7 +255,9 @@ class _Summary:
         if len(frequent) < len(self.texts):
             frequent = frequent[: LEVELS - 1]
         names = set(frequent)
-        levels = [level for level in self.categories or _ordered(names) if level in names]
+        numerals = all(NUMERAL.fullmatch(key(level)) for level in names)
+        by_number = sorted(names, key=lambda v: (float(key(v)) if numerals else 0.0, key(v)))
+        levels = [level for level in self.categories or by_number if level in names]
         rare = {key(level): n for level, n in self.texts.items() if level not in names}
         column = self._column("category", levels=tuple(levels), rare=rare,
                               categories=self.categories, ordered=self.ordered)  # fmt: skip
@@ -333,9 +335,3 @@ def _in_days(series: Series) -> np.ndarray:
     if series.kind in NUMERIC:
         return series.values
     return np.full(len(series.values), np.nan)
-
-
-def _ordered(levels: Iterable[Any]) -> list[Any]:
-    """Returns levels by their numbers if all are numbers, otherwise by their text."""
-    numerals = all(NUMERAL.fullmatch(key(level)) for level in levels)
-    return sorted(levels, key=lambda level: (float(key(level)) if numerals else 0.0, key(level)))

@@ -219,6 +219,8 @@ def _from_values(values: np.ndarray, dtype: str, kind: str = "") -> Series:
 
 def _from_objects(values: Sequence[Any], dtype: str) -> Series:
     """Returns Python objects as numbers, booleans, times or text, by what they all are."""
+    if any(isinstance(value, np.ndarray) for value in values):
+        raise TypeError(f": found arrays, {NO_COLUMN}")
     # pandas.NA is first, because its comparisons have no truth value.
     missing = np.array([type(v).__name__ == "NAType" or v is None or v != v for v in values], bool)
     present = [value for value, lacks in zip(values, missing, strict=True) if not lacks]

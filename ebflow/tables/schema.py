@@ -179,8 +179,8 @@ class Columns(Sequence[Column]):
 
     @property
     def elements(self) -> list[str]:
-        """The names of the C elements of ``one_hot``, as ``age`` and ``region=north``."""
-        return [name for c in self.modelled for name in (c.level_names if c.size else [c.name])]
+        """The names of the columns of the C elements of ``one_hot``."""
+        return [column.name for column in self.modelled for _ in range(column.size or 1)]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the columns, JSON-able."""

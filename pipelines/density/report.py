@@ -278,8 +278,8 @@ def _columns(manifest: Manifest, fit: Fit) -> Plot:
 def _name_levels(axis: Axes, column: Column) -> None:
     """Writes the levels of a category in place of their codes, unless there are many."""
     if 0 < column.size <= MOST_LEVELS:
-        levels = [name.partition("=")[2] for name in column.level_names]
-        short = [textwrap.shorten(level, 10, placeholder="…") or level[:10] for level in levels]
+        short = [textwrap.shorten(name, 10, placeholder="…") or name[:10]
+                 for name in column.level_names]  # fmt: skip
         axis.set_xticks(range(column.size), short, parse_math=False)
 
 

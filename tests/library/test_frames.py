@@ -415,6 +415,8 @@ def test_levels_of_a_context_are_known(levels):
         flow.log_prob(levels.assign(c=["u", "U", *levels["c"][2:]]))
     with pytest.raises(ValueError, match="expected one of u, v"):
         flow({"c": "w"})
+    with pytest.raises(ValueError, match="context, column 'c', row 1: found nan, expected a"):
+        flow.log_prob(levels.assign(c=["u", None, *levels["c"][2:]]))
 
 
 def test_a_date_in_another_order_is_refused_with_the_order_of_the_training_rows():

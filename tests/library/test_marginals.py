@@ -156,6 +156,14 @@ def test_values_off_the_grid_or_between_levels_are_a_millionth_as_likely(random)
     assert not density(rows(many)).layers[0].off_grid(rows(many[:9] + 1e-3)).any()
 
 
+def test_an_integer_far_from_those_of_an_exact_column_is_a_millionth_as_likely(random):
+    x = rows(random.integers(18, 50, N), random.normal(size=N))
+    flow = ebflow.fit(x, steps=20, progress=False)
+    log_p = flow.log_prob(torch.tensor([[v, 0.0] for v in (30.0, 55, -60, 500, 30.5)]).double())
+    unlikely = log_p[0] - log_p[1:]
+    assert 3 < unlikely[0] < 9 and (unlikely[1:] > 13).all()
+
+
 def test_heavy_tails_become_light(random):
     x = rows(random.standard_t(1.5, N), random.normal(size=N), random.lognormal(size=N))
     found = marginals.fit(x)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture as Theirs
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import ebflow
 from ebflow import mixtures, preprocessing
@@ -139,6 +140,20 @@ def test_full_covariances_come_first_and_leave_a_fifth_of_the_budget(trials):
     assert [kind for _, kind, _ in trials[: len(full)]] == ["full"] * len(full)
     assert trials[-1][1] == "diag"
     assert sum(start + k * step for (start, step), k in full) <= 0.8 * budget
+
+
+def test_one_thread_fits_it(monkeypatch):
+    """Several would wait for each other on a busy machine."""
+    found, fit = [], Theirs.fit
+
+    def spied(model, x):
+        found.extend(pool["num_threads"] for pool in threadpool_info())
+        return fit(model, x)
+
+    monkeypatch.setattr(Theirs, "fit", spied)
+    with threadpool_limits(2):
+        fit_mixture(rows(50), rows(50, 1), components=(1,))
+    assert set(found) == {1}
 
 
 def test_without_a_budget_there_is_one_diagonal_gaussian(trials):

@@ -285,6 +285,7 @@ def test_a_boolean_is_true_false_or_missing(value):
     (pd.Series([None, 2**60], dtype="Int64"), ValueError, r"'a', row 1: found 11529.*2\^53"),
     ([[1], [2]], TypeError, "column 'a': found .*, expected numbers, text, categories"),
     (pd.Series([[1], [2]]), TypeError, "column 'a': found list, expected numbers, text"),
+    (pd.Series([np.ones(2)] * 2), TypeError, "column 'a': found arrays, expected numbers, text"),
     ([1j, 2j], TypeError, "column 'a': found complex128, expected"),
     (np.array([1j, "u"], object), TypeError, "column 'a': found complex and str, expected num"),
     ([*map(str, range(0, 900, 3)), "forty"], ValueError,
@@ -323,6 +324,9 @@ def test_texts_of_numbers_with_leading_zeros_are_no_numbers():
     columns = detect_columns({"code": codes})
     assert columns[0].kind == "category"
     assert columns.decode(columns.encode({"code": codes}))["code"].tolist() == codes
+    with pytest.raises(ValueError, match="x, column 'code': found numbers, expected text with"):
+        columns.encode({"code": [1, 2]})
+    assert np.isnan(columns.encode({"code": [np.nan]})).all()
 
 
 def test_no_frame_library_is_imported():
