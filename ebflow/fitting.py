@@ -259,8 +259,8 @@ class _Trainings:
         transforms = preprocessing.fit(
             rows, normalize=plan.normalize, shrinkage=plan.shrinkage, grids=plan.columns,
             tails=plan.columns, exact=exact and plan.exact_categories,
-            pixels=likely and plan.exact_pixels, bounds=self.bounds, gaussianize=plan.gaussianize,
-            names=self.columns.features if self.columns else None,
+            pixels=likely and plan.architecture == "pixelcnn", bounds=self.bounds,
+            gaussianize=plan.gaussianize, names=self.columns.features if self.columns else None,
             seed=settings.seed, dtype=settings.dtype,
         )  # fmt: skip
         if flow is None:

@@ -85,11 +85,6 @@ class Recipe:
     rival: str = ""
 
     @property
-    def exact_pixels(self) -> bool:
-        """True if the architecture has exact probabilities of integers."""
-        return self.architecture == "pixelcnn"
-
-    @property
     def exact_categories(self) -> bool:
         """True if the architecture has exact probabilities of categories."""
         return self.architecture == "autoregressive" and self.base == "normal"

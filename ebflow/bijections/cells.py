@@ -200,7 +200,10 @@ class Cells(Dequantizer):
         some = self.value.isfinite()  # of more than FEW levels, others may occur as well
         levels = some.any(1) & (some.sum(1) <= FEW) & ((self.length > 0) | ~some).all(1)
         discrete = (self.step > 0).index_put((self.special,), levels, accumulate=True)
-        return far | (start == end) & discrete
+        off = (start == end) & discrete
+        whole = (self.exact[self.special] > 0) & ((self.value % 1 == 0) | ~some).all(1)
+        off[:, self.special] &= ~whole | (x[:, self.special] % 1 > 0)  # 3 may follow 1, 2 and 4
+        return far | off
 
     def _ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the starts and the ends of cells, before other values of exact columns move."""

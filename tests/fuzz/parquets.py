@@ -20,24 +20,17 @@ MANIFEST = "manifest.json"
 
 # Values of each type of Arrow
 SCALARS = {
-    pa.bool_(): st.booleans(),
-    pa.int8(): st.integers(-128, 127),
-    pa.int64(): st.integers(-(2**63), 2**63 - 1),
-    pa.uint8(): st.integers(0, 255),
-    pa.uint64(): st.integers(0, 2**64 - 1),
-    pa.float16(): st.floats(width=16).map(np.float16),
-    pa.float32(): st.floats(width=32),
-    pa.float64(): st.floats(),
+    pa.bool_(): st.booleans(), pa.int8(): st.integers(-128, 127),
+    pa.int64(): st.integers(-(2**63), 2**63 - 1), pa.uint8(): st.integers(0, 255),
+    pa.uint64(): st.integers(0, 2**64 - 1), pa.float16(): st.floats(width=16).map(np.float16),
+    pa.float32(): st.floats(width=32), pa.float64(): st.floats(),
     pa.decimal128(9, 2): st.integers(-999, 999).map(decimal.Decimal),
     pa.date32(): st.dates(datetime.date(1900, 1, 1)),
-    pa.timestamp("us"): st.datetimes(datetime.datetime(1900, 1, 1)),
-    pa.time64("us"): st.times(),
-    pa.string(): st.text(max_size=3),
-    pa.large_string(): st.text(max_size=3),
-    pa.binary(): st.binary(max_size=3),
-    pa.binary(2): st.binary(min_size=2, max_size=2),
+    pa.timestamp("us"): st.datetimes(datetime.datetime(1900, 1, 1)), pa.time64("us"): st.times(),
+    pa.string(): st.text(max_size=3), pa.large_string(): st.text(max_size=3),
+    pa.binary(): st.binary(max_size=3), pa.binary(2): st.binary(min_size=2, max_size=2),
     pa.null(): st.none(),
-}
+}  # fmt: skip
 
 TEXTS = ["", "null", "0", "1", "17", "256", "[2]", "[1, 2]", "[-1]", "[2.0]", "{}", "\ufeff[2]",
          "1" * 5000, "[" * 2000]  # fmt: skip

@@ -87,9 +87,7 @@ def test_a_refined_flow_of_no_rows():
 
 
 def test_a_dtype_is_one_of_real_numbers():
-    with pytest.raises(
-        TypeError, match="dtype: found torch.int64, expected a torch.dtype of real"
-    ):
+    with pytest.raises(TypeError, match="dtype: found torch.int64, expected a torch.dtype of re"):
         ebflow.fit(torch.randn(60, 2), dtype=torch.int64)
 
 

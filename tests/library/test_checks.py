@@ -28,17 +28,12 @@ SHAPES = {
     "strong": 0.932584269663,
 }
 TRENDS = {
-    "alcohol × acid": 0.896852135472,
-    "alcohol × magnesium": 0.948082395066,
-    "alcohol × kind": 0.662921348315,
-    "alcohol × strong": 0.685393258427,
-    "acid × magnesium": 0.968508434726,
-    "acid × kind": 0.707865168539,
-    "acid × strong": 0.741573033708,
-    "magnesium × kind": 0.595505617978,
-    "magnesium × strong": 0.629213483146,
-    "kind × strong": 0.921348314607,
-}
+    "alcohol × acid": 0.896852135472, "alcohol × magnesium": 0.948082395066,
+    "alcohol × kind": 0.662921348315, "alcohol × strong": 0.685393258427,
+    "acid × magnesium": 0.968508434726, "acid × kind": 0.707865168539,
+    "acid × strong": 0.741573033708, "magnesium × kind": 0.595505617978,
+    "magnesium × strong": 0.629213483146, "kind × strong": 0.921348314607,
+}  # fmt: skip
 
 
 def test_shapes_and_trends_are_those_of_sdmetrics():
@@ -176,14 +171,11 @@ def test_the_table_and_the_numbers_are_alike(tables):
     assert str(found) == str(ebflow.check(*tables[:2]))
 
 
-@pytest.mark.parametrize(
-    ("change", "options", "message"),
-    [
-        (lambda table: table.drop(columns="b"), {}, "synthetic: found no column b"),
-        (lambda table: table[:9], {}, "found 9 rows, expected 20"),
-        (lambda table: table, {"target": "z"}, "target: found 'z', expected one of a, b, c, sign"),
-    ],
-)
+@pytest.mark.parametrize(("change", "options", "message"), [
+    (lambda table: table.drop(columns="b"), {}, "synthetic: found no column b"),
+    (lambda table: table[:9], {}, "found 9 rows, expected 20"),
+    (lambda table: table, {"target": "z"}, "target: found 'z', expected one of a, b, c, sign"),
+])  # fmt: skip
 def test_errors_say_what_is_wrong(tables, change, options, message):
     with pytest.raises(ValueError, match=message):
         ebflow.check(tables[0], change(tables[1]), **options)

@@ -190,9 +190,7 @@ def test_few_rows_have_no_bound_just_beyond_them():
 def test_known_bounds_are_kept_and_checked(random):
     x = rows(random.gamma(2.0, size=N))
     assert marginals.fit(x, bounds={0: (0.0, None)}).bounds == {0: (0.0, np.inf)}
-    with pytest.raises(
-        ValueError, match=r"bounds, column 'age': found values in .*, expected \[1"
-    ):
+    with pytest.raises(ValueError, match=r"bounds, column 'age': found values in .*, expected \["):
         marginals.fit(x, bounds={0: (1.0, None)}, names=["age"])
     with pytest.raises(ValueError, match="bounds, feature 0: found values"):
         marginals.fit(x, bounds={0: (1.0, None)})

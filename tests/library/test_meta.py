@@ -251,20 +251,14 @@ def test_tables_wait_at_their_ends(table, meta, single_precision):
 
 
 SYNCHRONOUS = {
-    "item": lambda x: x.sum().item(),
-    "float": lambda x: float(x.sum()),
-    "bool": lambda x: bool((x > 0).all()),
-    "equal": lambda x: torch.equal(x, x),
-    "tolist": lambda x: x.tolist(),
-    "cpu": lambda x: x.cpu(),
-    "nonzero": lambda x: x.nonzero(),
-    "mask": lambda x: x[x > 0],
-    "write by mask": lambda x: x.index_put_((x > 0,), x.sum()),
-    "list": lambda x: x[[0]],
-    "to the device": lambda x: torch.zeros(2).to(x.device),
+    "item": lambda x: x.sum().item(), "float": lambda x: float(x.sum()),
+    "bool": lambda x: bool((x > 0).all()), "equal": lambda x: torch.equal(x, x),
+    "tolist": lambda x: x.tolist(), "cpu": lambda x: x.cpu(), "nonzero": lambda x: x.nonzero(),
+    "mask": lambda x: x[x > 0], "write by mask": lambda x: x.index_put_((x > 0,), x.sum()),
+    "list": lambda x: x[[0]], "to the device": lambda x: torch.zeros(2).to(x.device),
     "tensor": lambda x: torch.tensor([1.0], device=x.device),
     "left on the CPU": lambda x: torch.ones(2).exp(),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SYNCHRONOUS)

@@ -175,14 +175,9 @@ class Store:
         """Starts ``ebflow`` in a process group of its own."""
         command = [sys.executable, "-m", "pipelines.cli", *map(str, words)]
         return subprocess.Popen(
-            command,
-            cwd=self.root,
-            env=self.environment(**more),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+            command, cwd=self.root, env=self.environment(**more), stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
 
     def run(self, *words, **more):
         """Runs ``ebflow`` to its end; fails the test unless it ends well and is quiet."""

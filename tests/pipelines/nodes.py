@@ -179,9 +179,7 @@ class Growing(Cluster):
             "cpu": {"resources": {"CPU": 1}, "min_workers": 0, "max_workers": most},
         }
         return {
-            "cluster_name": "growing",
-            "max_workers": most,
-            "idle_timeout_minutes": idle,
+            "cluster_name": "growing", "max_workers": most, "idle_timeout_minutes": idle,
             "upscaling_speed": 1.0,
             "provider": {
                 "type": "external",
@@ -194,6 +192,5 @@ class Growing(Cluster):
             "head_node_type": "ray.head.default",
             "available_node_types": {n: {**kind, "node_config": {}} for n, kind in kinds.items()},
             **{name: {} for name in ("auth", "docker", "file_mounts")},
-            "file_mounts_sync_continuously": False,
-            **{name: [] for name in LISTS},
-        }
+            "file_mounts_sync_continuously": False, **{name: [] for name in LISTS},
+        }  # fmt: skip

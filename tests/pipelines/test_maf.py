@@ -112,16 +112,13 @@ def test_every_table_is_prepared_as_in_the_papers(data, tmp_path):
     assert counts == {"train": 405, "validation": 45, "test": 50}
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("data/power/data.npy", POWER.dumps(), "expected an .npy file"),
-        ("data/gas/ethylene_CO.pickle", pickle.dumps(GAS), "found another pickle"),
-        ("data/hepmass/1000_test.csv", b"a,b\n1,2\n", "expected one more in 1000_test.csv"),
-        ("data/BSDS300/BSDS300.hdf5", None, "found no BSDS300/BSDS300.hdf5"),
-        ("data.tar.gz", b"\x1f\x8b\x08\x00", "found a corrupt archive"),
-    ],
-)
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("data/power/data.npy", POWER.dumps(), "expected an .npy file"),
+    ("data/gas/ethylene_CO.pickle", pickle.dumps(GAS), "found another pickle"),
+    ("data/hepmass/1000_test.csv", b"a,b\n1,2\n", "expected one more in 1000_test.csv"),
+    ("data/BSDS300/BSDS300.hdf5", None, "found no BSDS300/BSDS300.hdf5"),
+    ("data.tar.gz", b"\x1f\x8b\x08\x00", "found a corrupt archive"),
+])  # fmt: skip
 def test_another_archive_is_an_error(data, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content) if content else (tmp_path / name).unlink()
     with pytest.raises(BadInput) as error:

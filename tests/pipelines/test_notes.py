@@ -50,16 +50,10 @@ def test_what_runs_may_be_found_by():
 
 
 ROW = {
-    "labels": {"net": "FC", "settings": "recipe", "objective": "dsm"},
-    "seed": 0,
-    "published": None,
-    "data": "digits",
-    "test/nll": 96.0,
-    "test/bpd": 2.0,
-    "train/steps_per_s": 10.0,
-    "baseline/gaussian_nll": 104.0,
-    "baseline/gaussian_bpd": 2.3,
-}
+    "labels": {"net": "FC", "settings": "recipe", "objective": "dsm"}, "seed": 0,
+    "published": None, "data": "digits", "test/nll": 96.0, "test/bpd": 2.0,
+    "train/steps_per_s": 10.0, "baseline/gaussian_nll": 104.0, "baseline/gaussian_bpd": 2.3,
+}  # fmt: skip
 
 
 def test_an_experiment_is_described_by_its_table():

@@ -31,19 +31,12 @@ def settings(config):
     model, front, train = config.model, config.preprocess, config.train
     options = model.model_dump(exclude={"architecture", "base"}, exclude_none=True)
     return {
-        "architecture": model.architecture,
-        "base": model.base,
-        "options": recipes.completed(model.architecture, options),
-        "normalize": front.normalize,
-        "shrinkage": front.shrinkage,
-        "columns": front.grids and front.tails,
-        "gaussianize": front.gaussianize,
-        "lr": train.lr,
-        "weight_decay": train.weight_decay,
-        "smoothing": train.smoothing,
-        "warmup": train.warmup,
-        "batch_size": train.batch_size,
-    }
+        "architecture": model.architecture, "base": model.base,
+        "options": recipes.completed(model.architecture, options), "normalize": front.normalize,
+        "shrinkage": front.shrinkage, "columns": front.grids and front.tails,
+        "gaussianize": front.gaussianize, "lr": train.lr, "weight_decay": train.weight_decay,
+        "smoothing": train.smoothing, "warmup": train.warmup, "batch_size": train.batch_size,
+    }  # fmt: skip
 
 
 def agree(x, given, source, monkeypatch, seconds=None, **options):

@@ -266,16 +266,13 @@ def test_warnings_stand_before_everything_else(reported):
     assert html.index("<h1>") < first < second < html.index("<p ") < html.index("<table>")
 
 
-@pytest.mark.parametrize(
-    ("gain", "error", "text"),
-    [
-        (1.2, 0.3, "lower than that of a mixture of 4 Gaussians, by 1.20 ± 0.30 nats"),
-        (-1.2, 0.3, "higher than that of a mixture"),
-        (0.5, 0.3, "within two standard errors of that of a mixture"),
-        (-0.004, 0.003, "that of a mixture of 4 Gaussians (higher by 0.0040 ± 0.0030 nats"),
-        (0.0, 0.0, "of the test rows is that of a mixture of 4 Gaussians."),
-    ],
-)
+@pytest.mark.parametrize(("gain", "error", "text"), [
+    (1.2, 0.3, "lower than that of a mixture of 4 Gaussians, by 1.20 ± 0.30 nats"),
+    (-1.2, 0.3, "higher than that of a mixture"),
+    (0.5, 0.3, "within two standard errors of that of a mixture"),
+    (-0.004, 0.003, "that of a mixture of 4 Gaussians (higher by 0.0040 ± 0.0030 nats"),
+    (0.0, 0.0, "of the test rows is that of a mixture of 4 Gaussians."),
+])  # fmt: skip
 def test_the_result_is_said_in_words(reported, gain, error, text):
     changed = {**NUMBERS, "test/gain_over_mixture": gain, "test/gain_over_mixture_se": error}
     html = reported.page(numbers=changed)

@@ -104,13 +104,10 @@ def test_images_of_integers_are_fitted_with_exact_probabilities(tmp_path):
     torch.testing.assert_close(ebflow.load(tmp_path / "flow").log_prob(x), fitted.log_prob(x))
 
 
-@pytest.mark.parametrize(
-    ("images", "options"),
-    [
-        (torch.randint(0, 4, (50, 1, 2, 2), dtype=torch.uint8), {"objective": "dsm", "levels": 4}),
-        (torch.rand(50, 1, 2, 2), {}),
-    ],
-)
+@pytest.mark.parametrize(("images", "options"), [
+    (torch.randint(0, 4, (50, 1, 2, 2), dtype=torch.uint8), {"objective": "dsm", "levels": 4}),
+    (torch.rand(50, 1, 2, 2), {}),
+])  # fmt: skip
 def test_integers_and_a_likelihood_are_needed(images, options):
     with pytest.raises(ValueError, match=r"values: .*images of integers, and a likelihood"):
         ebflow.fit(images, architecture="pixelcnn", steps=1, **options)

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 import subprocess
 import sys
 
@@ -305,14 +306,11 @@ def test_numbers_in_a_later_batch_of_text_are_levels():
     assert detector.finish()[0].levels == ("1", "2", "u", "v")
 
 
-@pytest.mark.parametrize(
-    ("known", "value", "line"),
-    [
-        ([1.5, 2.0, 3.0], "forty", "x, column 'a', row 5: found 'forty', expected a number; corr"),
-        (["2020-01-01", "2020-01-03"], "soon", "row 5: found 'soon', expected a date or a time"),
-        ([1.5, 2.0], np.datetime64("2020-01-01"), "found times, expected numbers"),
-    ],
-)
+@pytest.mark.parametrize(("known", "value", "line"), [
+    ([1.5, 2.0, 3.0], "forty", "x, column 'a', row 5: found 'forty', expected a number; corr"),
+    (["2020-01-01", "2020-01-03"], "soon", "row 5: found 'soon', expected a date or a time"),
+    ([1.5, 2.0], np.datetime64("2020-01-01"), "found times, expected numbers"),
+])  # fmt: skip
 def test_a_value_of_another_kind_is_named(known, value, line):
     columns = detect_columns({"a": known})
     with pytest.raises(ValueError, match=line):
@@ -349,9 +347,8 @@ def test_frequent_words_and_codes_among_numbers_are_levels(word, rows, refused):
     texts = np.array([str(k % 4 + 1) for k in range(1_000)], object)
     texts[100 : 100 + rows] = word
     if refused:
-        with pytest.raises(
-            ValueError, match=rf"column 'a', row 100: found {word!r} among".replace("?", r"\?")
-        ):
+        found = re.escape(f"column 'a', row 100: found {word!r} among")
+        with pytest.raises(ValueError, match=found):
             detect_columns({"a": texts})
     else:
         assert detect_columns({"a": texts})[0].kind == "category"
@@ -371,14 +368,11 @@ def test_many_different_words_among_numbers_are_codes():
     assert detect_columns({"a": texts})[0].kind == "category"
 
 
-@pytest.mark.parametrize(
-    "column",
-    [
-        pd.array(["u", None, "v"] * 10, dtype="string"),
-        pa.array(["u", None, "v"] * 10).dictionary_encode(),
-        pa.DictionaryArray.from_arrays(pa.array([0, None, 1] * 10, pa.uint32()), ["u", "v"]),
-    ],
-)
+@pytest.mark.parametrize("column", [
+    pd.array(["u", None, "v"] * 10, dtype="string"),
+    pa.array(["u", None, "v"] * 10).dictionary_encode(),
+    pa.DictionaryArray.from_arrays(pa.array([0, None, 1] * 10, pa.uint32()), ["u", "v"]),
+])  # fmt: skip
 def test_missing_texts_and_levels_of_any_type_are_read(column):
     frame = (
         pa.table({"a": column}) if isinstance(column, pa.Array) else pd.DataFrame({"a": column})

@@ -15,16 +15,12 @@ UNIT = 2 * BATCH * SIZE**2
 
 # GEMMs of 2 B D²; of ``sml`` without the triangular solutions, which PyTorch does not count
 FORMULAS = {
-    "ml": lambda depth: 3 * depth - 1,
-    "lazy_ml": lambda depth: 3 * depth - 1,
-    "relative_ml": lambda depth: 4 * depth - 1,
-    "dsm": lambda depth: 6 * depth - 1,
-    "ssm": lambda depth: 9 * depth - 5,
-    "ssm_vr": lambda depth: 9 * depth - 2,
-    "fd_ssm": lambda depth: 9 * depth - 3,
-    "taylor_sm": lambda depth: 9 * depth - 2,
+    "ml": lambda depth: 3 * depth - 1, "lazy_ml": lambda depth: 3 * depth - 1,
+    "relative_ml": lambda depth: 4 * depth - 1, "dsm": lambda depth: 6 * depth - 1,
+    "ssm": lambda depth: 9 * depth - 5, "ssm_vr": lambda depth: 9 * depth - 2,
+    "fd_ssm": lambda depth: 9 * depth - 3, "taylor_sm": lambda depth: 9 * depth - 2,
     "sml": lambda depth: 6 * depth - 2,
-}
+}  # fmt: skip
 
 SLICES = {
     "ssm": lambda depth, slices: 6 * depth + slices * (3 * depth - 1) - 4,

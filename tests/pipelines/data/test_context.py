@@ -68,15 +68,12 @@ def test_its_statistics_are_those_of_training_rows(tmp_path):
     torch.testing.assert_close(torch.tensor(known.std).double(), context.std(0, correction=0))
 
 
-@pytest.mark.parametrize(
-    ("name", "label", "labels", "levels"),
-    [
-        ("label", "label", np.arange(60) % 3, (0, 1, 2)),
-        ("label", None, np.arange(60) % 3, (0, 1, 2)),
-        ("kind", "kind", 9 + np.arange(60) % 3, (9, 10, 11)),
-        ("kind", "kind", np.array(REGIONS)[np.arange(60) % 3], REGIONS),
-    ],
-)
+@pytest.mark.parametrize(("name", "label", "labels", "levels"), [
+    ("label", "label", np.arange(60) % 3, (0, 1, 2)),
+    ("label", None, np.arange(60) % 3, (0, 1, 2)),
+    ("kind", "kind", 9 + np.arange(60) % 3, (9, 10, 11)),
+    ("kind", "kind", np.array(REGIONS)[np.arange(60) % 3], REGIONS),
+])  # fmt: skip
 def test_the_classes_are_a_category(tmp_path, name, label, labels, levels):
     file = labelled(tmp_path, labels, name)
     manifest = prepare(file, tmp_path / "out", label=label, context=["label"])

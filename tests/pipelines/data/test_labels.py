@@ -93,9 +93,7 @@ def test_a_missing_column_of_classes_is_told(tmp_path):
     message = r"column 'kind': no such column, expected one with integer cl.* of image, label"
     with pytest.raises(BadInput, match=message):
         find_source(labelled(tmp_path)).reader(label="kind")
-    with pytest.raises(
-        BadInput, match="column 'label': no such column, expected one with integer"
-    ):
+    with pytest.raises(BadInput, match="column 'label': no such column, expected one with int"):
         find_source("sine").reader(label="label")
 
 

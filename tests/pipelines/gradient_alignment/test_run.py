@@ -28,16 +28,13 @@ def two_classes(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        ((), r"zero-one.parquet, column 'label': no such column, .*--data.label"),
-        (("--data.label", "image"), r"column 'image': found fixed_size_list.*integer classes"),
-        (("--data.label", "kind", "--models", "x"), r"--models: found 'x', expected some of"),
-        (("--data.label", "kind", "--data.rows", "50"), r"--data.rows: found 40 training rows"),
-        (("--data.label", "kind", "--noise", "0"), r"--noise: found 0.0"),
-    ],
-)
+@pytest.mark.parametrize(("options", "line"), [
+    ((), r"zero-one.parquet, column 'label': no such column, .*--data.label"),
+    (("--data.label", "image"), r"column 'image': found fixed_size_list.*integer classes"),
+    (("--data.label", "kind", "--models", "x"), r"--models: found 'x', expected some of"),
+    (("--data.label", "kind", "--data.rows", "50"), r"--data.rows: found 40 training rows"),
+    (("--data.label", "kind", "--noise", "0"), r"--noise: found 0.0"),
+])  # fmt: skip
 def test_bad_input_is_told_in_one_line(home, ebflow, two_classes, options, line):
     found = ebflow("run", "gradient-alignment", "--data.source", two_classes, *options)
     assert not home.exists()
