@@ -194,6 +194,7 @@ class Cells(Dequantizer):
         return torch.where(replaced, other, start), torch.where(replaced, other + 1, end)
 
     def off_grid(self, x: Tensor) -> Tensor:
+        """Returns True for values between those of discrete columns, or far from exact ones."""
         start, end = self._ends(x := x.to(self.origin).flatten(1))
         width = self.most - self.least
         far = (self.exact > 0) & ((x - self.least).maximum(self.most - x) > 2 * width)
