@@ -1,6 +1,7 @@
 """An anomaly detector as an estimator of scikit-learn."""
 
 import datetime
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, check_random_state, valida
 from torch import Tensor
 
 from .detection import Score, p_values
-from .encoder import Encoder
+from .encoder import Encoder, Table
 from .errors import BadInput, warn
 from .randomness import generator
 from .tables import ArrayLike
@@ -47,12 +48,17 @@ class FlowDetector(OutlierMixin, TableEstimator):
     """A detector of anomalies, fitted to normal rows, with p-values.
 
     Rows may be those of a frame with text, categories, times and missing values. Identifiers are
-    ignored. A new kind of value makes a row more anomalous than all rows without one. Such values
-    are another value of a constant, a new level, and the first missing value of a column.
+    ignored. New kinds of values are another value of a constant, a new level, and the first
+    missing value of a column. In a column with rare levels a new level is one of these. If a share
+    of held-out rows has new kinds of values, a row with them is at least as anomalous as the same
+    share of held-out rows by their scores. If no held-out row has as many, the row is more
+    anomalous than all others.
 
-    A fifth of the rows, at most 2,000, are held out for p-values. A normal row then has a p-value
-    of at most α with probability α. Fewer than 1,000 rows are held out in five parts in turn. The
-    p-values are then approximate: means of five scores are compared with single held-out scores.
+    A fifth of the rows, at most 2,000, are held out for p-values: nothing is fitted to them, and
+    their levels are not known. A normal row then has a p-value of at most α with probability α at
+    most, also if it has a level or a missing value that no row had before. Fewer than 1,000 rows
+    are held out in five parts in turn. The p-values are then approximate: means of five scores are
+    compared with single held-out scores.
 
     The score is described in ``ebflow.detection``.
 
@@ -105,9 +111,8 @@ class FlowDetector(OutlierMixin, TableEstimator):
         if len(used) < LEAST:
             found = f"{len(used)} rows with a weight above zero"
             raise BadInput(option="sample_weight", found=found, expected=f"{LEAST} or more")
-        self._encoder = Encoder(X, used)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self._fit(self._encoder.numbers(X), used, weights, seed)
+        self._fit(X, used, weights, seed)
         held = len(self.held_out_scores_)
         allowed = int(self.alpha * (held + 1) + 1e-9)
         if not allowed:
@@ -119,8 +124,9 @@ class FlowDetector(OutlierMixin, TableEstimator):
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Returns the negative anomaly score of every row with shape (N,): higher is normal."""
         check_is_fitted(self)
-        numbers = self._encoder.numbers(self._checked(X, reset=False))
-        return -self._mean(self.scores_, numbers) - NEW * self._encoder.violations(numbers)
+        X = self._checked(X, reset=False)
+        scores, violations = zip(*(score(X) for score in self.scores_), strict=True)
+        return -self._combined(np.mean(scores, 0), np.mean(violations, 0))
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Returns ``score_samples`` minus the threshold: negative values are anomalies."""
@@ -134,37 +140,73 @@ class FlowDetector(OutlierMixin, TableEstimator):
         """Returns the p-value of every row with shape (N,), if it is normal."""
         return p_values(-self.score_samples(X), self.held_out_scores_)
 
-    def _fit(
-        self, numbers: np.ndarray, used: np.ndarray, weights: Tensor | None, seed: int
-    ) -> None:
+    def _fit(self, X: ArrayLike, used: np.ndarray, weights: Tensor | None, seed: int) -> None:
         """Fits a score without each part that is held out, and scores that part."""
         random = np.random.default_rng(generator(seed, "held out").initial_seed())
         parts = np.array_split(random.permutation(used), FOLDS)
         single = len(used) >= FEW and not self.references
         parts = [part[:HELD_OUT] for part in parts[: 1 if single else FOLDS]]
+        table = Table(X, used)
         self.scores_, held_out = [], []
         for part in parts:
             others = np.setdiff1d(used, part)
             if weights is not None:
                 others = others[copies(weights[others], seed).numpy()]
                 part = part[copies(weights[part], seed).numpy()]
-            rows = numbers[np.sort(random.permutation(others)[:REFERENCES])]
+            encoder = Encoder(table, others)
+            chosen = np.sort(random.permutation(others)[:REFERENCES])
+            rows = table.training[chosen]
             if few := self.references:
-                first = [self._score(random.permutation(rows)[:few], seed) for _ in range(FOLDS)]
-                order = np.argsort(self._mean(first, rows), kind="stable")
+                first = [
+                    _score(encoder, random.permutation(rows)[:few], seed) for _ in range(FOLDS)
+                ]
+                order = np.argsort(_mean(encoder, first, rows), kind="stable")
                 rows = random.permutation(rows[order[: max(LEAST, len(rows) // 2)]])[:few]
-            self.scores_.append(self._score(rows, seed))
-            held_out.append(self._mean(self.scores_[-1:], numbers[part]))
-        self.held_out_scores_ = np.sort(np.concatenate(held_out))
+            fitted = FittedScore(encoder, _score(encoder, rows, seed))
+            self.scores_.append(fitted)
+            held_out.append(fitted.of_numbers(table.training[part]))
+        scores, violations = map(np.concatenate, zip(*held_out, strict=True))
+        self._scores, self._violations = np.sort(scores), np.sort(violations)
+        self.held_out_scores_ = np.sort(self._combined(scores, violations))
 
-    def _score(self, numbers: np.ndarray, seed: int) -> Score:
-        return Score(self._encoder.elements(numbers), self._encoder.ranges, seed=seed)
+    def _combined(self, scores: np.ndarray, violations: np.ndarray) -> np.ndarray:
+        """Returns scores that include new kinds of values, each with shape (N,).
 
-    def _mean(self, scores: list[Score], numbers: np.ndarray) -> np.ndarray:
-        """Returns the mean of scores; it encodes few rows at a time."""
-        parts = np.array_split(numbers, range(PART, len(numbers), PART))
-        elements = (self._encoder.elements(part) for part in parts)
-        return np.concatenate([np.mean([score(x) for score in scores], 0) for x in elements])
+        If k held-out rows have at least as many of them as a row, its score is at least the k-th
+        largest of the held-out rows.
+        """
+        held = len(self._scores)
+        count = held - np.searchsorted(self._violations, violations)
+        as_rare = np.maximum(scores, self._scores[np.minimum(held - count, held - 1)])
+        new = np.where(count > 0, as_rare, scores + NEW * violations)
+        return np.where(violations > 0, new, scores)
+
+
+@dataclass(frozen=True)
+class FittedScore:
+    """A score and the encoder of rows, both fitted to the same rows."""
+
+    encoder: Encoder
+    score: Score
+
+    def __call__(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the score of every row, and its number of new kinds of values: (N,) each."""
+        return self.of_numbers(self.encoder.numbers(X))
+
+    def of_numbers(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the same for rows as the encoder's numbers, with shape (N, D)."""
+        return _mean(self.encoder, [self.score], numbers), self.encoder.violations(numbers)
+
+
+def _score(encoder: Encoder, numbers: np.ndarray, seed: int) -> Score:
+    return Score(encoder.elements(numbers), encoder.ranges, seed=seed)
+
+
+def _mean(encoder: Encoder, scores: list[Score], numbers: np.ndarray) -> np.ndarray:
+    """Returns the mean of scores; it encodes few rows at a time."""
+    parts = np.array_split(numbers, range(PART, len(numbers), PART))
+    elements = (encoder.elements(part) for part in parts)
+    return np.concatenate([np.mean([score(x) for score in scores], 0) for x in elements])
 
 
 def _has_kinds(X: ArrayLike) -> bool:

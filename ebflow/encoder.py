@@ -1,5 +1,6 @@
 """The rows of a table as numbers whose distances can be compared."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,44 @@ REPEATED = 15  # Rows of every value of a column in which another value is new
 FREQUENT = 0.05
 
 
+class Table:
+    """The columns of a table, and its training rows as numbers.
+
+    There is one number for each column: a number, the code of a level, or NaN. Kinds of columns
+    and the codes of levels come from all rows; what is known of the values is the encoder's. Rare
+    levels have one code. If there are any, levels that no training row has get it too.
+    """
+
+    def __init__(self, X: ArrayLike, used: np.ndarray) -> None:
+        """Detects the columns; raises BadInput if none describes rows."""
+        found = detect_columns(X)
+        self.columns = Columns((c if c.is_ignored else replace(c, dropped="", terms={})
+                                for c in found), found.library)  # fmt: skip
+        if not self.columns.width:
+            ignored = f"only identifiers and rare text ({', '.join(found.names)})"
+            expected = "a column that describes rows"
+            raise BadInput(option="X", found=ignored, expected=expected)
+        self.training = self.numbers(X)
+        check_ranges(self.training[used], self.columns.features)
+
+    def numbers(self, X: ArrayLike) -> np.ndarray:
+        """Returns one number for each column, with shape (N, D).
+
+        Text in place of a constant number is infinite.
+
+        Raises:
+            ValueError: if a number is infinite.
+        """
+        numbers = self.columns.encode(X, "X")
+        for k, column in enumerate(self.columns.modelled):
+            if column.rare:  # a level that no training row has is as rare as these
+                numbers[:, k] = np.minimum(numbers[:, k], column.size - 1)
+        varies = [not column.is_constant for column in self.columns.modelled]
+        bad = np.isinf(numbers) & varies
+        refuse_numbers(numbers, bad, self.columns.features, "a finite number")
+        return numbers
+
+
 class Encoder:
     """Encodes a table in two steps, so that few rows at a time have their levels apart.
 
@@ -25,26 +64,21 @@ class Encoder:
     ``elements`` has finite numbers: those of columns that vary, with the median for missing
     values. An indicator of each column with missing values and one of each frequent level follow.
 
-    It is fitted to the rows ``X`` with the numbers ``used``.
+    It is fitted to the training rows of a table with the numbers ``used``. A level that these rows
+    lack is a new one.
 
     Attributes:
         ranges: The largest minus the smallest number of each element, with shape (C,).
     """
 
-    def __init__(self, X: ArrayLike, used: np.ndarray) -> None:
-        found = detect_columns(X)
-        self.table = Columns((c if c.dropped == "identifier" else replace(c, dropped="", terms={})
-                              for c in found), found.library)  # fmt: skip
-        if not self.table.width:
-            raise BadInput(option="X", found=f"only identifiers ({', '.join(found.names)})",
-                           expected="a column that describes rows")  # fmt: skip
-        numbers = self.numbers(X)[used]
+    def __init__(self, table: Table, used: np.ndarray) -> None:
+        self.table = table
+        numbers = table.training[used]
         missing = np.isnan(numbers)
         self.never, self.always = ~missing.any(0), missing.all(0)
         self.low, high = np.fmin.reduce(numbers), np.fmax.reduce(numbers)
-        self._check_ranges(numbers, high - self.low)
         self.medians = np.nanmedian(np.where(self.always, 0.0, numbers), 0)
-        coded = [k for k, column in enumerate(self.table.modelled) if column.size > 1]
+        coded = [k for k, column in enumerate(table.columns.modelled) if column.size > 1]
         self.codes = {k: np.unique(numbers[~missing[:, k], k]) for k in coded}
         self.varies = self.low < high
         self.varies[coded] = False
@@ -58,17 +92,8 @@ class Encoder:
         self.ranges = np.r_[(high - self.low)[self.varies], np.ones(indicators + levels)]
 
     def numbers(self, X: ArrayLike) -> np.ndarray:
-        """Returns one number for each column, with shape (N, D).
-
-        Text in place of a constant number is infinite.
-
-        Raises:
-            ValueError: if a number is infinite.
-        """
-        numbers = self.table.encode(X, "X")
-        varies = [not column.is_constant for column in self.table.modelled]
-        self._refuse(numbers, np.isinf(numbers) & varies, "a finite number")
-        return numbers
+        """Returns one number for each column, as ``Table.numbers``."""
+        return self.table.numbers(X)
 
     def elements(self, numbers: np.ndarray) -> np.ndarray:
         """Returns the elements of numbers, with shape (N, C)."""
@@ -91,16 +116,24 @@ class Encoder:
             new[:, k] = ~missing[:, k] & ~np.isin(numbers[:, k], codes)
         return new @ self.weights + ((missing & self.never) | (~missing & self.always)).sum(1)
 
-    def _check_ranges(self, numbers: np.ndarray, ranges: np.ndarray) -> None:
-        """Raises ValueError at numbers of which float64 has no squares."""
-        self._refuse(numbers, np.abs(numbers) > LARGEST, f"at most {LARGEST}: rescale the column")
-        for k in np.flatnonzero((ranges > 0) & (ranges < LEAST_RANGE))[:1]:
-            name, found = self.table.features[k], f"numbers within {ranges[k]:.3g}"
-            raise BadInput(option="X", column=name, found=found,
-                           expected=f"a range of at least {LEAST_RANGE}: rescale it")  # fmt: skip
 
-    def _refuse(self, x: np.ndarray, bad: np.ndarray, expected: str) -> None:
-        refuse(torch.from_numpy(x), torch.from_numpy(bad), "X", self.table.features, expected)
+def check_ranges(numbers: np.ndarray, names: Sequence[str]) -> None:
+    """Raises ValueError at numbers of which float64 has no squares."""
+    large = np.abs(numbers) > LARGEST
+    refuse_numbers(numbers, large, names, f"at most {LARGEST}: rescale the column")
+    ranges = np.fmax.reduce(numbers) - np.fmin.reduce(numbers)
+    for k in np.flatnonzero((ranges > 0) & (ranges < LEAST_RANGE))[:1]:
+        raise BadInput(
+            option="X",
+            column=names[k],
+            found=f"numbers within {ranges[k]:.3g}",
+            expected=f"a range of at least {LEAST_RANGE}: rescale it",
+        )
+
+
+def refuse_numbers(x: np.ndarray, bad: np.ndarray, names: Sequence[str], expected: str) -> None:
+    """Raises BadInput at the first bad number of rows (N, D)."""
+    refuse(torch.from_numpy(x), torch.from_numpy(bad), "X", names, expected)
 
 
 def _repeated(numbers: np.ndarray) -> np.ndarray:

@@ -35,6 +35,7 @@ from .recipes import IMAGES, LIKELIHOOD, MANY_COLUMNS, Recipe, recipe, refresh_r
 from .tables import ArrayLike, Columns
 from .tables.gathering import gather
 from .tables.rows import Arrays, Rows
+from .threads import limited_threads
 from .train import ROWS, Trainer
 
 SEARCH_SECONDS = 8.0  # Seconds of the search of a mixture without a time limit
@@ -89,7 +90,9 @@ def fit(
     ``flow.report`` has the reason why training ended, and what it reached. ``flow.history`` has
     the metrics of all events. Warnings name what to change. All parameters are frozen.
 
-    Cost: O(D² L) for each row and step, and O(D³ L) for each refresh of the normalizer.
+    Cost: O(D² L) for each row and step, and O(D³ L) for each refresh of the normalizer. Rows of
+    less than 400 elements are fitted by one thread of torch, because small products do not gain
+    from more. The process's number of threads is restored at the end.
 
     Arguments:
         x: A table, or images with shape (N, C, H, W). A table is a frame of pandas, polars or
@@ -155,21 +158,37 @@ def fit(
         True
     """
     settings = Settings(**locals())
-    run = _Run(settings)
+    with limited_threads() as choose_threads:
+        return _fitted(settings, choose_threads)
+
+
+def _fitted(settings: Settings, choose_threads: Callable[[int], None]) -> Flow:
+    """Returns the flow that ``fit`` returns."""
+    x, flow, run = settings.x, settings.flow, _Run(settings)
     dataset, columns = gather(
-        x, context, validation, levels, missing, seed, settings.dtype, sample_weight, run.effort,
+        x,
+        settings.context,
+        settings.validation,
+        settings.levels,
+        settings.missing,
+        settings.seed,
+        settings.dtype,
+        settings.sample_weight,
+        run.effort,
         known=flow.columns if flow else None,
-    )  # fmt: skip
+    )
     train = dataset.split("train")
+    choose_threads(train.width)
     if flow is not None and flow.context != train.context_width:
         raise ValueError(
             f"context: found {train.context_width} elements, expected the flow's {flow.context}"
         )
     table = columns or Columns.of_numbers(map(str, range(train.width)))
-    known = bounds_by_index(bounds or {}, table, train.levels)
-    device = device or (x.device if isinstance(x, Tensor) else "cpu")
-    trainings = _Trainings(settings, dataset, columns, known, device, run)
-    choice = flow is None and architecture is None and not any(train.categories) and not options
+    bounds = bounds_by_index(settings.bounds or {}, table, train.levels)
+    device = settings.device or (x.device if isinstance(x, Tensor) else "cpu")
+    trainings = _Trainings(settings, dataset, columns, bounds, device, run)
+    free = flow is None and settings.architecture is None and not settings.options
+    choice = free and not any(train.categories)
     start, rival = trainings.flow(), trainings.plan(None).rival
     wide = trainings.flow(rival) if choice and rival and train.width >= MANY_COLUMNS else None
     best, replaced = trainings.train(flow=start, rival=wide), False

@@ -1,6 +1,7 @@
 """A column of a table: what it holds, how its values become numbers, and how they are restored."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,8 +23,10 @@ ISO = re.compile(r"\d{4}-\d\d-\d\d(?:([T ])\d\d:\d\d(:\d\d(?:\.(\d{1,6}))?)?(Z?)
 # The orders of dates in text, that of ISO 8601 first; "" is a time of day without a date.
 DATES = "YYYY-MM-DD", "DD/MM/YYYY", "MM/DD/YYYY", "DD.MM.YYYY", "YYYY/MM/DD", ""
 TRUTH = {"true": "1", "false": "0"}  # Booleans as text
+PROBED = 20  # The most frequent texts, of which one at least is a date in a column of dates
 COARSEST = 1e-3  # Largest error of values, as a share of the interval that half of them lie in
 NEXT_TO_0 = 1e-37  # Above the smallest float32, which samples at a bound of 0 are
+IGNORED = ("identifier", "text")  # Reasons of a dropped column whose values are not checked
 SHOWN = 6  # Terms of a formula and levels of a message that are printed at most
 
 
@@ -49,7 +52,8 @@ class Column:
     low: float | None = None  #: The smallest number
     high: float | None = None  #: The largest number
     missing: int = 0  #: The training rows without a value
-    dropped: str = ""  #: Why it is not modelled: constant, identifier or linear
+    #: Why it is not modelled: constant, identifier, linear, or text (of rare levels alone)
+    dropped: str = ""
     value: Any = None  #: A constant, if it has any value; the next number of an identifier
     terms: Mapping[str, float] = field(default_factory=dict)  #: Its factors, if it is linear
     offset: float = 0.0  #: The constant of a linear function
@@ -59,6 +63,11 @@ class Column:
     def key(self) -> str | int:
         """The name in the frame."""
         return int(self.name) if self.numbered else self.name
+
+    @property
+    def is_ignored(self) -> bool:
+        """True if no value of the column changes the log-density of a row."""
+        return self.dropped in IGNORED
 
     @property
     def is_constant(self) -> bool:
@@ -203,9 +212,9 @@ class Column:
         if self.dropped == "linear":
             return f"dropped: equals {self.formula()}"
         if self.dropped == "identifier":
-            return "dropped: identifier"
-        if self.dropped and self.rare and not self.levels:
-            return f"dropped: text, {len(self.rare):,} different values"
+            return "dropped: identifier, its values are ignored"
+        if self.dropped == "text":
+            return f"dropped: text of {len(self.rare):,} rare values, which are ignored"
         if self.dropped:
             return f"dropped: {self._constant()}"
         text = self.kind
@@ -329,6 +338,23 @@ def times_of(texts: Sequence[str]) -> tuple[np.ndarray, str] | None:
     Days and months that could be in either order are no dates.
     """
     found = [each for order in DATES if (each := _in_order(texts, order))]
+    return found[0] if len(found) == 1 else None
+
+
+def misspelt_times(texts: Counter[str], share: float) -> tuple[str, set[str]] | None:
+    """Returns the form of dates that nearly all texts have, and the other texts.
+
+    None if no form, or more than one, leaves at most a ``share`` of the rows out. ``texts`` has
+    the number of rows of each text.
+    """
+    found = []
+    for order in DATES:
+        some = [text for text, _ in texts.most_common(PROBED)]
+        if not any(_in_order([text], order) for text in some):
+            continue
+        others = {text for text in texts if not _in_order([text], order)}
+        if 0 < sum(texts[text] for text in others) <= share * texts.total():
+            found.append((order or "hh:mm", others))
     return found[0] if len(found) == 1 else None
 
 

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .column import MICROSECONDS, NUMERAL, Column, as_microseconds, times_of
+from .column import (
+    MICROSECONDS,
+    NUMERAL,
+    Column,
+    as_microseconds,
+    misspelt_times,
+    times_of,
+)
 from .dependence import Factor, dependent
 from .frames import ArrayLike, Series, columns_of, is_frame, key, library_of, numbered, read
 from .schema import Columns
@@ -21,6 +28,7 @@ OFFSET = 10_000  # Identifiers may start anywhere from here; smaller numbers may
 DISTINCT = 8  # Rows² over the range of integers from which they are all distinct on purpose
 RELATED = 5  # Standard errors of a correlation from which an identifier predicts a column
 TEXTS = 100_000  # Distinct texts that are counted by name, at most
+NO_DATES = 0.1  # Share of rows up to which other texts among dates are mistakes
 MISSPELT = 0.02  # Share of rows up to which words among numbers are mistakes, and not levels
 WORDS = 0.1  # Share of the distinct texts from which words are too many to be mistakes
 DECIMALS = 9  # Decimal places of a column that has any at all, at most
@@ -152,7 +160,7 @@ class _Summary:
         self.kind, self.dtype, self.ordered = "", "", False
         self.categories: tuple[Any, ...] = ()
         self.texts: Counter[Any] = Counter()
-        self.first_word = ""
+        self.places: dict[str, str] = {}  # The first place of each text that is no number
         self.low, self.high, self.decimals = np.inf, -np.inf, 0
         self.whole_days = True
         self.distinct: np.ndarray | None = np.empty(0)
@@ -169,11 +177,16 @@ class _Summary:
             self._count(series)
         else:
             self._measure(series)
-        if kind == "text" and not self.first_word:
-            words = (f"{where}, row {row}: found {text[:60]!r}"
-                     for row, text in enumerate(series.texts, first)
-                     if text is not None and not NUMERAL.fullmatch(text))  # fmt: skip
-            self.first_word = next(words, "")
+        if kind == "text":
+            self._locate(series, where, first)
+
+    def _locate(self, series: Series, where: str, first: int) -> None:
+        """Adds the first places of texts that are no numbers, for errors."""
+        if len(self.places) > TEXTS:
+            return
+        for row, text in enumerate(series.texts, first):
+            if text is not None and text not in self.places and not NUMERAL.fullmatch(text):
+                self.places[text] = f"{where}, row {row}"
 
     def column(self) -> Column:
         """Returns the column."""
@@ -185,7 +198,8 @@ class _Summary:
         if self.kind == "text":
             if found := self._as_numbers() or self._as_times():
                 return replace(found._numbers(), dtype=self.dtype, text=found.dtype)
-            self._check_spelling()
+            self._check_numbers()
+            self._check_times()
         distinct = len(self.texts) + self.uncounted
         identifies = present >= IDENTIFIER_ROWS and distinct >= IDENTIFIER_SHARE * present
         if identifies and not self.context:
@@ -263,6 +277,8 @@ class _Summary:
                               categories=self.categories, ordered=self.ordered)  # fmt: skip
         if column.size > 1:
             return column
+        if len(rare) > 1:
+            return replace(column, dropped="text", value="a rare level")
         return replace(column, dropped="constant", value=levels[0] if levels else "a rare level")
 
     def _as_numbers(self) -> "_Summary | None":
@@ -297,7 +313,20 @@ class _Summary:
         """Rows below which a level is rare."""
         return max(min(RARE_ROWS, self.rows // 20), RARE_SHARE * self.rows)
 
-    def _check_spelling(self) -> None:
+    def _check_times(self) -> None:
+        """Raises ValueError if nearly all rows are dates of one form, and the others are not."""
+        if self.uncounted or (found := misspelt_times(self.texts, NO_DATES)) is None:
+            return
+        form, others = found
+        rows = sum(self.texts[text] for text in others)
+        first = next(text for text in self.places if text in others)
+        known = f"a date as {form}" if form != "hh:mm" else "a time as hh:mm"
+        raise ValueError(
+            f"{self.places[first]}: found {first[:60]!r}, expected {known}, as all but {rows} of "
+            "the rows have: correct such values, remove them, or make the column a category"
+        )
+
+    def _check_numbers(self) -> None:
         """Raises ValueError if nearly all rows are numbers, and the others are no levels."""
         words = {text: n for text, n in self.texts.items() if not NUMERAL.fullmatch(text)}
         if sum(words.values()) > MISSPELT * (self.rows - self.missing):
@@ -306,9 +335,10 @@ class _Summary:
         varied = len(words) > max(RARE_ROWS, WORDS * len(self.texts))
         level = any(n >= self._least and any(map(str.isalnum, t)) for t, n in words.items())
         if not (codes or varied or (level and len(self.texts) <= LEVELS)):
+            first, place = next(iter(self.places.items()))
             raise ValueError(
-                f"{self.first_word} among numbers, expected a number or a missing value: correct "
-                "such values, or make the column a category"
+                f"{place}: found {first[:60]!r} among numbers, expected a number or a missing "
+                "value: correct such values, or make the column a category"
             )
 
 

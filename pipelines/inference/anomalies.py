@@ -53,7 +53,7 @@ class Detection:
             rows = tables.with_contexts(rows, model.context, reference.context)
         # Restored columns lack no value in these rows: some training rows may have lacked theirs.
         others = {c.name for c in model.columns
-                  if c.dropped == "identifier" or (c.dropped and c.missing)}  # fmt: skip
+                  if c.is_ignored or (c.dropped and c.missing)}  # fmt: skip
         present = set.intersection(*(set(part.schema.names) for part in reader.parts))
         rows = rows.select([name for name in rows.column_names if name in present - others])
         never = [name for name in rows.column_names if not rows[name].null_count]
@@ -136,9 +136,10 @@ def detect(
     A detector (ebflow.sklearn.FlowDetector) compares them with at most 10,000 training rows, and
     the flow's log-density compares complete rows with test rows. At most about a share --alpha of
     normal rows is reported. Each reason is a column whose value is unlikely given all others. Rows
-    with a new level, or a first missing value of a column, are always reported. So are new values
-    of a column in which every value is repeated, values outside known bounds, and rows that
-    differ from a constant or a linear function of the training rows.
+    with a new level in a column without rare ones, or a first missing value of a column, are
+    reported unless many held-out rows have such values. New values of a column in which every
+    value is repeated, values outside known bounds, and rows that differ from a constant or a
+    linear function of the training rows are always reported.
 
     Arguments:
         data: the rows: any source that --data.source of `ebflow run density` takes

@@ -266,7 +266,7 @@ def _write(
     finish: Callable[[Iterable[pa.Table]], Iterator[pa.Table]] = iter,
 ) -> bool:
     """Writes the table about all rows into the output; returns False for a dry run."""
-    checked = (c.name for c in model.columns or () if c.dropped != "identifier")
+    checked = (c.name for c in model.columns or () if not c.is_ignored)
     used = {*reader.layout.reads, *checked}
     unused = ", ".join(name for name in reader.parts[0].schema.names if name not in used)
     ending = f"; columns not used: {unused}" if unused else ""

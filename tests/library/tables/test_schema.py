@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from ebflow.sklearn import FlowDetector
 from ebflow.tables import Columns, Detector
 from ebflow.tables.detect import detect_columns
 
@@ -93,7 +94,7 @@ def test_what_is_done_to_each_column_is_printed(table):
     assert treatments["iso"] == "time in days since 1970"
     assert treatments["clock"] == "time in seconds since 1970"
     assert treatments["seven"] == "dropped: always 7"
-    assert treatments["id"] == "dropped: identifier"
+    assert treatments["id"] == "dropped: identifier, its values are ignored"
     assert treatments["double"] == "dropped: equals 2 count + 1"
     assert treatments["tenths"] == "dropped: equals 2 rest + 6"  # it has the wider range
 
@@ -208,7 +209,39 @@ def test_dates_and_times_of_usual_forms_come_back(form, treatment):
 def test_text_of_rare_levels_is_no_date_and_no_constant():
     """Of days and months whose order is not known."""
     texts = [f"{k % 12 + 1:02}/{k % 11 + 1:02}/2020" for k in range(400)]
-    assert detect_columns({"a": texts})[0].describe() == "dropped: text, 132 different values"
+    found = detect_columns({"a": texts})[0].describe()
+    assert found == "dropped: text of 132 rare values, which are ignored"
+
+
+def test_new_values_of_ignored_text_decide_nothing():
+    """An order has one or a few rows, so a new order is no surprise."""
+    rng = np.random.default_rng(0)
+    orders = [f"A{k:04}" for k in rng.integers(0, 400, 500)]
+    frame = pd.DataFrame({"order": orders, "x": rng.normal(size=500)})
+    columns = detect_columns(frame[:400])
+    assert columns.features == ["x"]
+    assert columns.exceptions(frame[400:]) == []
+    assert set(columns.decode(np.zeros((50, 1)))["order"]) <= set(orders[:400])
+    detector = FlowDetector(alpha=0.01).fit(frame[:400])
+    unusual = detector.predict(frame[400:].assign(order="new")) < 0
+    assert unusual.mean() < 0.1
+
+
+@pytest.mark.parametrize("bad", ["2015-02-30", "unknown", "03/02/2019"])
+def test_a_text_among_dates_is_an_error_with_its_row(bad):
+    dates = pd.date_range("2019", periods=300).strftime("%Y-%m-%d").tolist()
+    texts = np.array([*dates[:7], bad, *dates[7:]], object)
+    message = f"column 'when', row 7: found '{bad}', expected a date as YYYY-MM-DD, as all but 1"
+    with pytest.raises(ValueError, match=message):
+        detect_columns({"when": texts})
+    as_category = pd.DataFrame({"when": pd.Categorical(texts)})
+    assert detect_columns(as_category)[0].dropped == "identifier"
+
+
+def test_frequent_words_beside_dates_are_levels():
+    dates = pd.date_range("2019", periods=300).strftime("%Y-%m-%d").tolist()
+    texts = np.array([*dates, *["unknown"] * 100], object)
+    assert detect_columns({"when": texts})[0].kind == "category"
 
 
 def test_samples_have_the_linear_function_of_their_rounded_values():
@@ -385,5 +418,6 @@ def test_missing_texts_and_levels_of_any_type_are_read(column):
 
 def test_a_column_of_rare_levels_alone_contradicts_no_row():
     table = {"a": np.arange(100.0) ** 1.5, "s": [f"level {k // 3}" for k in range(100)]}
-    ((column, differs, _),) = detect_columns(table).exceptions(table)
-    assert column.name == "s" and column.rare and not differs.any()
+    columns = detect_columns(table)
+    assert columns[1].rare and columns[1].is_ignored
+    assert columns.exceptions(table) == []
