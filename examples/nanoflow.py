@@ -143,6 +143,7 @@ class Pixels:
         z, _ = self.logit(images)
         values, vectors = torch.linalg.eigh(torch.cov(z.T))
         self.mean, self.whiten = z.mean(0), vectors / values.sqrt()
+        self.log_det = torch.linalg.slogdet(self.whiten).logabsdet
 
     def logit(self, images, margin=1e-6):
         """Adds uniform noise, which gives integers a density, and maps [0, LEVELS] to the line."""
@@ -153,7 +154,7 @@ class Pixels:
     def __call__(self, images):
         """Returns the rows, and the log-determinant of the map at each."""
         z, log_det = self.logit(images)
-        return (z - self.mean) @ self.whiten, log_det + torch.linalg.slogdet(self.whiten).logabsdet
+        return (z - self.mean) @ self.whiten, log_det + self.log_det
 
     def inverse(self, x):
         z = torch.linalg.solve(self.whiten.T, x.T).T + self.mean

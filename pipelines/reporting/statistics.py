@@ -48,12 +48,15 @@ class Confidence:
         return Interval(self.value, self.value - half, self.value + half)
 
     def below(self, bound: float) -> float:
-        """Returns the confidence in θ ≤ ``bound``: p against it, as the null hypothesis."""
+        """Returns the confidence in θ ≤ ``bound``: p against it, as the null hypothesis.
+
+        Equal values of n units have no spread. Their p is that of a sign test, 2⁻ⁿ at least.
+        """
         gap = bound - self.value
-        if not gap and not self.se:
-            return 0.5
-        t = gap / self.se if self.se else math.copysign(math.inf, gap)
-        return float(scipy.special.stdtr(self.df, t))
+        if self.se:
+            return float(scipy.special.stdtr(self.df, gap / self.se))
+        least = 0.5 ** (self.df + 1)
+        return 0.5 if not gap else least if gap < 0 else 1 - least
 
 
 def student(values: ArrayLike, *, overlap: float = 0.0) -> Confidence:
@@ -73,6 +76,8 @@ def student(values: ArrayLike, *, overlap: float = 0.0) -> Confidence:
     """
     values = np.asarray(values, float)
     units = len(values)
+    if units > 1 and not np.ptp(values):
+        return Confidence(float(values[0]), 0.0, units - 1)
     se = float(values.std(ddof=1)) * math.sqrt(1 / units + overlap) if units > 1 else math.nan
     return Confidence(float(values.mean()), se, units - 1)
 

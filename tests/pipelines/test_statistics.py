@@ -34,9 +34,9 @@ def test_a_single_unit_shows_nothing():
     assert math.isnan(bootstrap(np.mean, [[1.0, 2.0]]).se)
 
 
-def test_units_that_agree_are_certain():
+def test_two_units_that_agree_decide_nothing():
     same = student([1.0, 1.0])
-    assert within(0.1, of=1).inside(same) == 0 and within(0.1).outside(same) == 0
+    assert within(0.1, of=1).inside(same) == 0.5 == within(0.1).outside(same)
     assert above(1.0).inside(same) == 1
 
 
@@ -133,3 +133,11 @@ def test_the_worst_value_is_the_furthest_from_its_region():
     values = np.array([-3.0, 0.5, 2.0])
     assert above(1).worst(values) == -3 and below(1).worst(values) == 2
     assert within(0.1, of=0.4).worst(values) == -3 and within(0.1, of=-2.9).worst(values) == 2
+
+
+@pytest.mark.parametrize(("units", "p"), [(5, 1 / 16), (6, 1 / 32), (30, 2.0**-29)])
+def test_equal_values_are_no_proof(units, p):
+    """The two-sided sign test: five of five on one side have p = 1/16."""
+    found = student([0.4] * units)
+    assert above(0.1).inside(found) == pytest.approx(p) == below(0.1).outside(found)
+    assert above(0.1).outside(found) == 1 == above(0.4).inside(found)
