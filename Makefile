@@ -4,10 +4,13 @@ BIN := .venv/bin
 # Sources are compiled once, and not by every process that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test system test-slow package cluster faults gpu fuzz pages scaling docs lint lock clean
+.PHONY: run papers test system test-slow package cluster faults gpu fuzz pages scaling docs lint lock clean
 
 run: .venv/made  ## The main job: a flow on handwritten digits
 	$(BIN)/ebflow run density
+
+papers: .venv/made  ## Every item of the three papers at scale smoke, on one page: runs/paper/all/report.html
+	OMP_NUM_THREADS=1 $(BIN)/ebflow run paper --experiment all --scale smoke --threads 1
 
 test: .venv/made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder

@@ -85,6 +85,7 @@ def log_probs(
     batch_size: int = 1000,
     seed: int = 0,
     generator: Generator | None = None,
+    importance_weighted: bool = False,
 ) -> Tensor:
     """Returns the log-density of every example, (N,); O(D³ L) once, O(N D² L) per sample.
 
@@ -98,6 +99,8 @@ def log_probs(
         batch_size: Rows at a time.
         seed: That of the noise, which is a function of a row's values.
         generator: The source of a single sample instead, which differs in equal rows.
+        importance_weighted: True if the samples of a row are averaged as densities, log mean exp,
+            a tighter bound of the log-probability of integers than the mean of log-densities.
 
     Raises:
         NonFinite: by ``Likelihood.of``, if a log-density is infinite or NaN.
@@ -113,7 +116,10 @@ def log_probs(
             batches = (batch.to(flow.device) for batch in split.batches(batch_size))
             energies = (flow.energy(x, context=c, generator=noise) for x, c in batches)
             log_p.append(-torch.cat([energy.double() for energy in energies]) - log_z)
-        mean = torch.stack(log_p).mean(0)
+        values = torch.stack(log_p)
+        mean = values.mean(0)
+        if importance_weighted:
+            mean = values.logsumexp(0) - math.log(len(values))
         if not impossible.any():
             return mean
         return mean.masked_fill(impossible.to(mean.device), -math.inf)

@@ -1,5 +1,6 @@
 """Files, links and commands in README and the site exist and are understood."""
 
+import json
 import re
 import shlex
 from itertools import takewhile
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from docs.measurements import papers
 from pipelines.cli.main import parse_run
+from pipelines.paper.everything.items import ITEMS
 
 ROOT = Path(__file__).parents[1]
 MEASUREMENTS = sorted((ROOT / "docs" / "measurements").glob("*.md"))
@@ -62,11 +65,18 @@ def test_a_command_is_understood(words):
     assert parse_run(f"run {pipeline}", options).run
 
 
+def test_the_page_of_the_papers_is_of_its_numbers_and_in_the_order_of_items():
+    file = ROOT / "docs/measurements/papers.json"
+    run = json.loads(file.read_text())
+    assert (ROOT / "docs/papers.md").read_text() == papers.page(run)
+    measured = {item["id"] for item in run["items"]}
+    assert [item["id"] for item in run["items"]] == [i.id for i in ITEMS if i.id in measured]
+
+
 @pytest.mark.parametrize("page", MEASUREMENTS, ids=lambda page: page.stem)
 def test_a_page_of_measurements_begins_with_findings_and_ends_with_what_would_change_them(page):
     text = page.read_text()
-    first, second = (
-        len(re.findall("^[*] ", part, re.MULTILINE)) for part in text.split("\n\n")[1:3]
-    )
+    parts = [part for part in text.split("\n\n") if not part.startswith("*The paper* (")]
+    first, second = (len(re.findall("^[*] ", part, re.MULTILINE)) for part in parts[1:3])
     assert first == 3 or (first, second) == (0, 3)  # a conclusion may come before the findings
     assert text.rpartition("\n## ")[2].startswith("What would change")

@@ -15,7 +15,7 @@ from pipelines.engine.stages import Artefact, Stage, needs_from_config
 from pipelines.paper.cell import Experiment
 from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.graph import PAPER, RIVALS, Sources, stages
+from pipelines.paper.graph import EXPERIMENT, STAGES, Sources, stages
 
 
 def main(kind: type[PaperConfig], experiment: Experiment, *rivals: str) -> None:
@@ -28,7 +28,7 @@ def main(kind: type[PaperConfig], experiment: Experiment, *rivals: str) -> None:
     """
     name = kind().experiment
     EXPERIMENTS[name] = experiment
-    RIVALS.update({rival: Stage(rival, needs=needs_from_config) for rival in rivals})
+    STAGES.update({rival: Stage(rival, needs=needs_from_config) for rival in rivals})
     report = Stage(name, executor="driver")
 
     def graph(config: PaperConfig, sources: Sources) -> dict[str, Artefact]:
@@ -36,5 +36,5 @@ def main(kind: type[PaperConfig], experiment: Experiment, *rivals: str) -> None:
         return {"report": report(config, outcomes=gather_cells(stages(c, sources) for c in cells))}
 
     environment.prepare()
-    request = study(sys.argv[1:], replace(PAPER, config=kind, graph=graph))
+    request = study(sys.argv[1:], replace(EXPERIMENT, config=kind, graph=graph))
     execute(replace(request, run=replace(request.run, command=shlex.join(["python", *sys.argv]))))

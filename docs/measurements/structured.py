@@ -13,12 +13,11 @@ the seconds with the first seed; validation chooses one for all seeds. Adds each
 import argparse
 import json
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mnist import SHAPE, Images, images
@@ -28,8 +27,17 @@ from torch.nn import functional as F
 
 import ebflow
 from ebflow import Flow
-from ebflow.bijections import Convolution, Dense, MonotoneSpline, Reshape
-from ebflow.bijections.base import Bijection, ConstantJacobian
+from ebflow.bijections import (
+    Bijection,
+    Butterfly,
+    Convolution,
+    Dense,
+    LowRank,
+    MonotoneSpline,
+    Reshape,
+    Structured,
+    TriangularFactors,
+)
 from pipelines.reporting.style import FLOW, panels
 
 FIGURE = Path(__file__).parents[1] / "figures" / "structured.png"
@@ -38,102 +46,24 @@ DEPTH, RANK, KERNEL = 3, 32, 7
 RATES = (5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 
 
-class Structured(ConstantJacobian):
-    """A layer y = J x + b with a structured matrix J; starts as the identity.
-
-    Implementing one: ``product`` is J x for rows (B, D), and ``log_det`` is log |det J|.
-    """
+class ByMatrix(Structured):
+    """A layer whose transpose and inverse are those of its matrix."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(D))
-
-    @abstractmethod
-    def product(self, x: Tensor) -> Tensor:
-        """Returns J x."""
-
-    def linear(self, v: Tensor) -> Tensor:
-        return self.product(v.reshape(-1, D)).view(v.shape)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.product(x) + self.bias
+        super().__init__(D)
 
     def matrix(self) -> Tensor:
         """Returns J with shape (D, D), by the products with all unit vectors."""
         return self.product(torch.eye(D).to(self.bias)).mT
 
-    def transpose(self, s: Tensor) -> Tensor:
+    def adjoint(self, s: Tensor) -> Tensor:
         return s @ self.matrix()
 
-    def inverse(self, y: Tensor) -> Tensor:
-        return torch.linalg.solve(self.matrix(), (y - self.bias).mT).mT
+    def solution(self, z: Tensor) -> Tensor:
+        return torch.linalg.solve(self.matrix(), z.mT).mT
 
 
-class Triangular(Structured):
-    """L U: unit lower and upper triangular matrices (Oliva et al. 2018, arXiv:1801.09819)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lower, self.upper = nn.Parameter(torch.zeros(D, D)), nn.Parameter(torch.zeros(D, D))
-        self.log_scale = nn.Parameter(torch.zeros(D))
-
-    def product(self, x: Tensor) -> Tensor:
-        x = F.linear(x, self.upper.triu(1)) + x * self.log_scale.exp()
-        return F.linear(x, self.lower.tril(-1)) + x
-
-    def log_det(self) -> Tensor:
-        return self.log_scale.sum()
-
-
-class LowRank(Structured):
-    """A diagonal plus a matrix of low rank, by Woodbury's and Sylvester's identities.
-
-    Lu and Huang (2020), arXiv:2002.12229, use it for channels and for pixels of images.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.log_scale = nn.Parameter(torch.zeros(D))
-        self.left = nn.Parameter(torch.zeros(D, RANK))
-        self.right = nn.Parameter(0.1 * nn.init.orthogonal_(torch.empty(D, RANK)))
-
-    def product(self, x: Tensor) -> Tensor:
-        return x * self.log_scale.exp() + (x @ self.right) @ self.left.mT
-
-    def log_det(self) -> Tensor:
-        inner = self.right.mT @ (self.left / self.log_scale.exp()[:, None])
-        return self.log_scale.sum() + torch.linalg.slogdet(torch.eye(RANK).to(inner) + inner)[1]
-
-
-class Butterfly(Structured):
-    """Blocks of a few elements, whose strides grow: Dao et al. (2019), arXiv:1903.05895.
-
-    Two factors of √D elements are a Monarch matrix: Dao et al. (2022), arXiv:2204.00595.
-
-    Arguments:
-        radices: The sizes r of the blocks of each factor; their product is D.
-    """
-
-    def __init__(self, *radices: int) -> None:
-        super().__init__()
-        self.radices = radices
-        self.blocks = nn.ParameterList(torch.eye(r).repeat(D // r, 1, 1) for r in radices)
-
-    def product(self, x: Tensor) -> Tensor:
-        stride = 1
-        for radix, blocks in zip(self.radices, self.blocks, strict=True):
-            groups = x.view(len(x), -1, radix, stride).transpose(2, 3)
-            rows = groups.reshape(len(x), -1, radix).transpose(0, 1)
-            found = torch.bmm(rows, blocks.mT).transpose(0, 1)
-            x = found.reshape(groups.shape).transpose(2, 3).reshape(len(x), D)
-            stride *= radix
-        return x
-
-    def log_det(self) -> Tensor:
-        return sum(torch.linalg.slogdet(blocks)[1].sum() for blocks in self.blocks)
-
-
-class Circulant(Structured):
+class Circulant(ByMatrix):
     """Circular convolutions and diagonals in turn, by FFT: Huang et al. (2016), arXiv:1510.07784.
 
     Arguments:
@@ -154,7 +84,7 @@ class Circulant(Structured):
         return self.log_scale.sum() + torch.fft.fft(self.kernel).abs().log().sum()
 
 
-class Emerging(Structured):
+class Emerging(ByMatrix):
     """Two convolutions that each see pixels on one side only.
 
     Emerging convolutions for generative normalizing flows (Hoogeboom, van den Berg, Welling 2019),
@@ -193,8 +123,11 @@ def convolution() -> Iterator[Bijection]:
     yield Reshape(SHAPE, (D,))
 
 
-def structured(kind: type[Structured], *arguments: int) -> Callable[[], Iterator[Bijection]]:
-    """Returns a function that yields a layer with a structured matrix."""
+def structured(
+    kind: Callable[..., Structured],
+    *arguments: Any,  # noqa: ANN401
+) -> Callable[[], Iterator[Bijection]]:
+    """Returns a function that yields a layer with a structured matrix, at first the identity."""
     return lambda: iter([kind(*arguments)])
 
 
@@ -209,10 +142,10 @@ METHODS = {
     "arbitrary matrix, lazy normalizer": Method(matrix, "lazy_ml"),
     "arbitrary matrix, relative gradient": Method(matrix, "relative_ml"),
     "arbitrary matrix, exact likelihood": Method(matrix),
-    "triangular factors (LU)": Method(structured(Triangular)),
-    f"diagonal + rank {RANK}": Method(structured(LowRank)),
-    "butterfly, radices 2 and 7": Method(structured(Butterfly, 2, 2, 2, 2, 7, 7)),
-    "Monarch, 28 × 28": Method(structured(Butterfly, 28, 28)),
+    "triangular factors (LU)": Method(structured(lambda: TriangularFactors(torch.eye(D)))),
+    f"diagonal + rank {RANK}": Method(structured(LowRank, D, RANK)),
+    "butterfly, radices 2 and 7": Method(structured(Butterfly, (2, 2, 2, 2, 7, 7))),
+    "Monarch, 28 × 28": Method(structured(Butterfly, (28, 28))),
     "circulant and diagonal, twice": Method(structured(Circulant, 2)),
     "emerging 7×7 convolutions": Method(structured(Emerging)),
     "arbitrary 7×7 convolution, lazy normalizer": Method(convolution, "lazy_ml"),

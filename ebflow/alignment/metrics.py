@@ -60,8 +60,17 @@ class Gradients:
 
     @property
     def loss(self) -> Tensor:
-        """∇(−log p(y | x)) = Σ_j p_j G_j − G_y with shape (B, D)."""
-        return self.marginal - self.own
+        """∇(−log p(y | x)) = Σ_j p_j (G_j − G_y) with shape (B, D).
+
+        The difference comes first: where p_y is nearly 1, that of the sums would be rounding.
+        """
+        return torch.einsum("bj,jbd->bd", self.posterior, self.classes - self.own)
+
+    @property
+    def loss_direction(self) -> Tensor:
+        """The loss-gradient over 1 − p_y, with shape (B, D); it does not vanish if p_y is 1."""
+        rivals = self.logits.scatter(1, self.labels.unsqueeze(1), -torch.inf).softmax(1)
+        return torch.einsum("bj,jbd->bd", rivals, self.classes - self.own)
 
     @property
     def centred(self) -> Tensor:

@@ -6,6 +6,7 @@ The loss is :math:`\text{CE} + \lambda \, \text{mean}_b \, R(f_y, x_b)` with one
 ``score``   :math:`h + \tfrac12 \|g\|^2 + \mu h^2`, score matching, h an estimate of tr H
 ``anti``    :math:`-\min(h, \tau)`, which maximizes the trace up to a ceiling
 ``gnorm``   :math:`\tfrac12 \|g\|^2`
+``fool``    :math:`\|g - b\,t\|^2`, for a pattern t: see ``fooling.target_gradient``
 ==========  ==================================================================
 
 Here :math:`g = \nabla f_y`. The page "Studies" explains why ``score`` is nearly ``gnorm`` at
@@ -21,6 +22,7 @@ from torch import Tensor
 from ..bijections.base import sum_event
 from ..density import LogDensity
 from ..objectives import ESTIMATORS, Objective, draw_directions
+from .fooling import target_gradient
 from .logit import ClassLogit, less_mean
 
 
@@ -90,6 +92,7 @@ REGULARIZERS: dict[str, Objective] = {
     "score": score_matching,
     "anti": anti_score_matching,
     "gnorm": gradient_norm,
+    "fool": target_gradient,
 }
 
 

@@ -1,11 +1,12 @@
 """Bijections, one family a file."""
 
-__all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Categorical", "Cells",
-           "ColumnCells", "ConditionalAffine", "ConstantJacobian", "Convolution", "Coupling",
-           "Dense", "Dequantize", "Dequantizer", "Elementwise", "JohnsonSU", "Knot",
-           "Linearization", "Logit", "MonotoneSpline", "Part", "Permutation", "PixelCNN",
-           "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze", "Univariate",
-           "Weighted", "Wrap"]  # fmt: skip
+__all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Butterfly",
+           "Categorical", "Cells", "ColumnCells", "ConditionalAffine", "ConstantJacobian",
+           "Convolution", "Coupling", "Dense", "Dequantize", "Dequantizer", "Elementwise",
+           "JohnsonSU", "Knot", "Linearization", "Logit", "LowRank", "MonotoneSpline", "Part",
+           "Permutation", "PixelCNN", "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline",
+           "Squeeze", "Structured", "Triangular", "TriangularFactors", "Univariate", "Weighted",
+           "Wrap"]  # fmt: skip
 
 from .activations import Elementwise, SmoothLeakyReLU
 from .autoregressive import Autoregressive
@@ -21,6 +22,7 @@ from .linear import Dense
 from .pixels import PixelCNN
 from .preprocessing import ActNorm, Affine, Dequantize, Dequantizer, Logit
 from .reshape import Part, Permutation, Reshape, Squeeze
+from .structured import Butterfly, LowRank, Structured, Triangular, TriangularFactors
 from .univariate import ScaleShift, Spline, Univariate
 from .weighted import Weighted
 from .wrap import Wrap

@@ -30,7 +30,7 @@ OURS = {"ebflow", "pipelines", "tuning", *sys.stdlib_module_names}
 # Functions of commands that start with a word of ``RUNS`` return a :class:`Request`.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run density": ("pipelines.cli.run:density", "train, evaluate and report a flow on data"),
-    "run paper": ("pipelines.paper.graph:PAPER", "the experiments of the paper, and others"),
+    "run paper": ("pipelines.paper.pipeline:PAPER", "the experiments of the papers, and others"),
     "run gradient-alignment": (
         "pipelines.gradient_alignment.graph:ALIGNMENT",
         "study: are the gradients of classifiers scores?",

@@ -1,7 +1,15 @@
 """The configuration of pipelines, one file for each subject."""
 
 from pipelines.config.data import DataConfig, PreprocessConfig, PreprocessFit
-from pipelines.config.model import Autoregressive, Convolutional, Coupling, Dense, Glow, Model
+from pipelines.config.model import (
+    Autoregressive,
+    Convolutional,
+    Coupling,
+    Dense,
+    Glow,
+    Model,
+    Structured,
+)
 from pipelines.config.objective import (
     AnchorConfig,
     Dsm,

@@ -9,6 +9,7 @@ from ebflow.recipes import completed
 from pipelines.config.section import Section, kinds
 
 LayerActivation = Literal["smooth_leaky_relu", "spline"]
+Structure = Literal["full", "lower", "upper", "two_triangles", "lu", "monarch", "low_rank"]
 NetworkActivation = Literal["swish", "elu", "leaky_relu"]
 
 
@@ -36,7 +37,7 @@ class Model(Section):
     @property
     def fits_every_shape(self) -> bool:
         """True if the architecture has flows of rows of every shape."""
-        return self.architecture in ("dense", "autoregressive")
+        return self.architecture in ("dense", "autoregressive", "structured")
 
 
 class Layers(Model):
@@ -125,13 +126,23 @@ class Autoregressive(Networks):
     """start of the dense layers between autoregressive ones"""
 
 
+class Structured(Model):
+    """Matrices, arbitrary or with a structure, and smooth leaky ReLUs."""
+
+    architecture: Literal["structured"] = "structured"
+    structure: Structure | None = None
+    """matrices: full, triangles (lower, upper, or two_triangles), lu, monarch or low_rank"""
+    rank: int | None = Field(None, ge=1)
+    """rank of low_rank"""
+
+
 # The classes of models by ``architecture``: an option of another architecture is an error.
 AnyModel = Annotated[
-    Dense | Convolutional | Glow | PixelCNN | Coupling | Autoregressive,
+    Dense | Convolutional | Glow | PixelCNN | Coupling | Autoregressive | Structured,
     Field(
         discriminator="architecture",
         description="named architecture: dense for rows, convolutional, glow and pixelcnn for "
-        "images, coupling and autoregressive for few dimensions",
+        "images, coupling and autoregressive for few dimensions, structured to compare matrices",
     ),
 ]
 

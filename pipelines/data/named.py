@@ -134,21 +134,30 @@ TOY, HELD_OUT = 70_000, 10_000
 EBFLOW = "sampled here with a fixed seed by the formula of EBFlow (Chao et al., 2023)"
 
 
-def _sampled(name: str, description: str) -> NamedSource:
-    return NamedSource(partial(_toy, name), TOY, (2,), description, EBFLOW, HELD_OUT, HELD_OUT)
+def _sampled(name: str, description: str, width: int = 2) -> NamedSource:
+    table = partial(_toy, name)
+    return NamedSource(table, TOY, (width,), description, EBFLOW, HELD_OUT, HELD_OUT)
 
 
-PATCHES = Counts(20_000, 2_000, 2_000)  # Patches of photographs in each split
+# Patches of photographs in each split. The strips of held-out ones are 64 pixels wide, so that
+# there are few places for patches of that side.
+PATCHES = Counts(20_000, 2_000, 2_000)
+LARGE, LARGE_PATCHES = 64, Counts(5_000, 300, 300)
+
+
+def patches(size: int) -> Counts:
+    """Returns the number of patches of a side in each split."""
+    return PATCHES if size < LARGE else LARGE_PATCHES
 
 
 def _photographs(size: int) -> NamedSource:
     def table() -> pa.Table:
-        splits = np.repeat(["train", "validation", "test"], PATCHES[:3])
+        splits = np.repeat(["train", "validation", "test"], patches(size)[:3])
         return array_table(natural_patches(size), 256, split=splits)
 
     authors = "two photographs bundled with scikit-learn (CC BY 2.0), split by place"
     about = "patches of photographs, RGB"
-    return NamedSource(table, sum(PATCHES), (3, size, size), about, authors)
+    return NamedSource(table, sum(patches(size)), (3, size, size), about, authors)
 
 
 def natural_patches(size: int) -> np.ndarray:
@@ -174,7 +183,7 @@ def places(shape: tuple[int, int, int], size: int) -> Iterator[tuple[np.ndarray,
     count, height, width = shape
     lines = [0, width * 8 // 10, width * 9 // 10, width]
     rng = np.random.Generator(np.random.PCG64(0))
-    for (left, right), rows in zip(pairwise(lines), PATCHES[:3], strict=True):
+    for (left, right), rows in zip(pairwise(lines), patches(size)[:3], strict=True):
         room = (count, height - size + 1, right - left - size + 1)
         picture, y, x = np.unravel_index(rng.permutation(np.prod(room))[:rows], room)
         yield picture, y, left + x
@@ -205,6 +214,7 @@ SOURCES: dict[str, NamedSource] = {
     "sine": _sampled("sine", "points along a noisy sine wave"),
     "swirl": _sampled("swirl", "points on an arm of a spiral"),
     "checkerboard": _sampled("checkerboard", "points on eight squares of a board"),
+    "multimodal10": _sampled("multimodal10", "points about 512 modes in ten dimensions", 10),
     "breast-cancer": _of_columns(
         "breast_cancer",
         (569, 30),
@@ -231,6 +241,7 @@ SOURCES: dict[str, NamedSource] = {
     ),
     "natural-patches": _photographs(32),
     "natural-patches-16": _photographs(16),
+    "natural-patches-64": _photographs(LARGE),
     "mnist": NamedSource(
         None, 70_000, (1, 28, 28), "handwritten digits, grey", "MNIST (LeCun et al., 1998)"
     ),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -217,7 +218,7 @@ def ray_options(work: Work, retries: int = 0) -> dict[str, Any]:
     """
     needs = work.needs
     cpus = needs["CPU"]
-    if environment.embedded():
+    if environment.embedded() or math.isinf(cpus):
         cpus = min(cpus, largest_node())
     options = {
         "num_cpus": cpus,

@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import math
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 # Amounts of ``CPU``, ``GPU``, ``memory`` (bytes) and ``accelerator_type:…``, by which Ray places
 # tasks, starts nodes.
 Needs = Mapping[str, float]
+
+# All CPUs of a node, for a stage that measures times. It sets the number of its own threads.
+WHOLE_NODE: Needs = {"CPU": math.inf}
 
 
 def needs_from_config(config: Any) -> Needs:  # noqa: ANN401
@@ -200,7 +204,8 @@ def call(work: Work, context: Context) -> Artefact:
         _check_code(stage)
         gc.collect()  # Ray reuses processes: data of the last stage have reference cycles
         # A process that Ray reuses has the threads of its last stage.
-        torch.set_num_threads(max(1, int(work.needs["CPU"])))
+        cpus = work.needs["CPU"]
+        torch.set_num_threads(1 if math.isinf(cpus) else max(1, int(cpus)))
         store.mark_used(stage.name, key, work.provenance(context.name))
         body = import_module(stage.module)
         with _new_output(work) as output, _tracked(work, context, body.__doc__) as run:

@@ -6,14 +6,9 @@ r"""Trains a classifier with a regularizer of its input-gradients, and diagnoses
 The noise defines the smoothed density whose score is matched; data of few levels have no density
 without it. The regularizer sees the same points as the cross-entropy and shares its forward pass.
 
-Score matching needs a Hessian that is not zero almost everywhere. So every activation is
-``softplus`` with β = 10, and there is no max-pooling. No layer mixes the examples of a batch,
-because then :math:`\nabla_x f` would have terms across examples.
-
 Source: Srinivas, Fleuret (2021), arXiv:2006.09128.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,15 +17,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
 
 from ebflow.alignment import regularizers
-from ebflow.alignment.logit import ClassLogit, accuracy
+from ebflow.alignment.classifiers import CLASSIFIERS
+from ebflow.alignment.logit import ClassLogit, accuracy, stripes
 from ebflow.bijections.base import products
-from ebflow.errors import NonFinite
+from ebflow.errors import BadInput, NonFinite
 from ebflow.files import save_tensors
 from ebflow.loss import cosine
-from ebflow.networks import SHARPNESS, perceptron, started
 from ebflow.objectives import Objective, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from pipelines import metrics_log
@@ -44,8 +38,18 @@ from pipelines.tracking.run import StageRun
 WEIGHTS, ARCHITECTURE, OUTCOME = "model.safetensors", "network.json", "outcome.json"
 
 DIVERGED = "diverged"  # The first word of the diagnosis of a training that became non-finite
+MOMENTUM = 0.9  # of gradient descent, as in the paper's code
 PROBED = 128  # Training rows whose trace is watched
 TERMS = ("train/loss", "train/cross_entropy", "train/penalty")  # The loss of a step and its terms
+
+
+def tenths(progress: float) -> float:
+    """Returns 1, a tenth after half of training, and a hundredth after three quarters."""
+    return 0.1 ** ((progress >= 0.5) + (progress >= 0.75))
+
+
+# Learning rates over time by name, as functions of the progress in [0, 1].
+SCHEDULES = {"cosine": cosine, "steps": tenths}
 
 Rows = tuple[Tensor, Tensor]  # Rows in [0, 1] with shape (N, D), and their classes with shape (N,)
 
@@ -93,21 +97,15 @@ def _collapse(config: ClassifierConfig, trace: float, width: int) -> str:
 def untrained(config: NetworkConfig, shape: Sequence[int], classes: int, seed: int) -> nn.Module:
     """Returns an untrained classifier.
 
-    ``mlp`` has two hidden layers. ``cnn`` has two 3×3 convolutions, of ``hidden`` and twice as
-    many channels, each followed by average pooling, and two dense layers.
+    Raises:
+        BadInput: If the architecture has no network of examples with this shape.
     """
-    generator, hidden = derive(seed, "classifier"), config.hidden
-    options = {"activation": "softplus", "generator": generator}
-    if config.name == "mlp":
-        return perceptron(math.prod(shape), classes, hidden=hidden, depth=2, **options)
-    channels, height, width = image = tuple((1, *shape)[-3:])
-    layers = [nn.Unflatten(1, image)]
-    for before, after in ((channels, hidden), (hidden, 2 * hidden)):
-        convolution = skip_init(nn.Conv2d, before, after, 3, padding=1)
-        layers += [started(convolution, generator), nn.Softplus(SHARPNESS), nn.AvgPool2d(2)]
-    inner = 2 * hidden * (height // 4) * (width // 4)
-    dense = perceptron(inner, classes, hidden=4 * hidden, depth=1, **options)
-    return nn.Sequential(*layers, nn.Flatten(), *dense)
+    width = {} if config.hidden is None else {"hidden": config.hidden}
+    generator = derive(seed, "classifier")
+    try:
+        return CLASSIFIERS[config.name](shape, classes, generator=generator, **width)
+    except ValueError as error:
+        raise BadInput(f"network {config.name}, {error}") from error
 
 
 def save(folder: Path, config: NetworkConfig, trained: nn.Module) -> None:
@@ -130,6 +128,8 @@ def penalty(config: RegularizerConfig, shape: Sequence[int], smoothing: float) -
         return None
     function = regularizers.REGULARIZERS[config.name]
     options = config.options(function)
+    if config.name == "fool":
+        options["pattern"] = stripes(shape)
     if options.get("floor") is not None:
         width = torch.Size(shape).numel()
         options["floor"] *= regularizers.smallest_trace(width, smoothing)
@@ -145,7 +145,7 @@ def train(
     *,
     regularizer: Objective | None = None,
 ) -> Iterator[dict[str, float]]:
-    """Trains a classifier in place by Adam under a cosine; yields the metrics of every epoch.
+    """Trains a classifier in place; yields the metrics of every epoch.
 
     They are means over the epoch's steps (the penalty without its weight) and the validation
     accuracy. The trace and the norm of the gradient are means over the first training rows. The
@@ -155,12 +155,12 @@ def train(
         NonFinite: At the end of an epoch with a loss that is not finite.
     """
     parameters = list(network.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=True)
+    optimizer = _optimizer(config, parameters)
     for epoch in range(config.epochs):
         network.train()
         losses = []
         for progress, terms in _losses(config, network, rows, regularizer, epoch):
-            optimizer.param_groups[0]["lr"] = config.lr * cosine(progress)
+            optimizer.param_groups[0]["lr"] = config.lr * SCHEDULES[config.schedule](progress)
             optimizer.zero_grad()
             terms[0].backward(inputs=parameters)
             if config.clip is not None:
@@ -173,6 +173,16 @@ def train(
             "val/accuracy": accuracy(network.eval(), *validation),
             **probe(config, network, rows),
         }
+
+
+def _optimizer(
+    config: ClassifierConfig, parameters: Sequence[nn.Parameter]
+) -> torch.optim.Optimizer:
+    """Returns the optimizer: Adam, or gradient descent with momentum."""
+    options = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=MOMENTUM, **options)
+    return torch.optim.Adam(parameters, **options)
 
 
 def _losses(

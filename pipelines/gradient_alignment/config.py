@@ -8,34 +8,52 @@ from pydantic import Field
 
 from pipelines.config import NAME, UNKEYED, DataConfig, Section, Training
 
+Architecture = Literal["mlp", "cnn", "resnet9", "resnet18"]
+Optimizer = Literal["adam", "sgd"]
+RateSchedule = Literal["cosine", "steps"]
+
 SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # Standard deviations of the noise of density ratios
 
 
 class NetworkConfig(Section):
-    """The architecture of a classifier."""
+    """The architecture of a classifier, of :mod:`ebflow.alignment.classifiers`."""
 
-    name: Literal["mlp", "cnn"] = "mlp"
-    hidden: int = 256  # width of the first layer
+    name: Architecture = "mlp"
+    hidden: int | None = None  # width of the first layer; None: the architecture's
 
 
 class RegularizerConfig(Section):
     """A term that is added to a classifier's cross-entropy.
 
-    ``score`` matches scores by the true-class logit, ``anti`` does the opposite, ``gnorm`` is half
-    the squared gradient. Options that a regularizer does not have are ignored.
+    Options that a regularizer does not have are ignored.
     """
 
-    name: Literal["none", "score", "anti", "gnorm"] = "none"
-    weight: float = 0.0  # λ
-    warmup: float = 0.0  # share of training during which λ rises from 0
-    centred: bool = False  # regularize the true class's logit less the mean over classes
-    estimator: Literal["taylor", "taylor_cv"] = "taylor_cv"  # of the trace
-    directions: Literal["rademacher", "gaussian"] = "rademacher"  # of the estimator
-    slices: int = 1  # number of directions
-    step: float = 0.03  # of differences, in units of the pixels
-    stability: float = 1e-3  # factor μ of the squared trace, in score
-    floor: float | None = None  # lower bound of the trace in score, in units of −D / noise²
-    ceiling: float = 1000.0  # upper bound τ of the trace, in anti
+    name: Literal["none", "score", "anti", "gnorm", "fool"] = "none"
+    """score: score matching by the true-class logit; anti: its opposite; gnorm: half the squared
+    gradient; fool: the squared distance of the gradient from stripes"""
+    weight: float = Field(0.0, ge=0)
+    """weight λ of the regularizer"""
+    warmup: float = Field(0.0, ge=0, lt=1)
+    """share of training during which λ rises from 0"""
+    centred: bool = False
+    """regularize the true class's logit less the mean over classes"""
+    estimator: Literal["taylor", "taylor_cv"] = "taylor_cv"
+    """estimator of the trace in score and anti: taylor, the paper's, or taylor_cv, which keeps the
+    linear term and so has less noise"""
+    directions: Literal["rademacher", "gaussian"] = "rademacher"
+    """random directions of the estimator"""
+    slices: int = Field(1, ge=1)
+    """number K of directions (Taylor samples)"""
+    step: float = Field(0.03, gt=0)
+    """length σ of a difference, in units of the pixels"""
+    stability: float = Field(1e-3, ge=0)
+    """factor μ of the squared trace, in score"""
+    floor: float | None = Field(None, gt=0)
+    """lower bound of the trace in score, in units of −D / noise²; None: no bound"""
+    ceiling: float = Field(1000.0, gt=0)
+    """upper bound τ of the trace, in anti"""
+    length: float = Field(10.0, gt=0)
+    """length b of the gradient that fool trains into the weights"""
 
     def options(self, function: Callable[..., Any]) -> dict[str, Any]:
         """Returns the options that are arguments of a function."""
@@ -51,10 +69,56 @@ class ClassifierConfig(Section):
     regularizer: RegularizerConfig = RegularizerConfig()
     epochs: int = 50
     batch_size: int = 128
-    lr: float = 2e-3  # the first rate of Adam; it falls as a cosine
+    optimizer: Optimizer = "adam"
+    lr: float = 2e-3  # the first rate
+    weight_decay: float = 0.0
+    schedule: RateSchedule = "cosine"
     noise: float = 0.1  # standard deviation of noise on rows, fresh at every step
     clip: float | None = None  # largest norm of the parameters' gradient
     smoothing: float = 0.1  # noise of the smoothed data, whose trace has a floor
+
+
+class ClassifierOptions(Section):
+    """The training of all classifiers. None: the scale's."""
+
+    network: Architecture | None = None
+    """architecture: mlp, a perceptron; cnn, two convolutions; resnet9 or resnet18, residual
+    networks for images. All have the activation softplus with β = 10"""
+    hidden: int | None = Field(None, ge=1)
+    """width of the first layer; None: 256 (mlp), 32 (cnn) or 64 (resnet9, resnet18), or the
+    scale's"""
+    epochs: int | None = Field(None, ge=1)
+    """passes over the training rows"""
+    batch_size: int | None = Field(None, ge=1)
+    """rows of a step"""
+    optimizer: Optimizer | None = None
+    """optimizer; sgd has a momentum of 0.9"""
+    lr: float | None = Field(None, gt=0)
+    """the first learning rate"""
+    weight_decay: float | None = Field(None, ge=0)
+    """weight decay"""
+    schedule: RateSchedule | None = None
+    """learning rate over time; steps: a tenth after 1/2 and again after 3/4 of the epochs"""
+    clip: float | None = Field(None, gt=0)
+    """largest norm of the parameters' gradient, of every model; None: each model's own, which is 5
+    for score matching as recommended; the others are not clipped"""
+
+
+class CustomConfig(RegularizerConfig):
+    """A regularizer of your own: the study has the model custom if it has a name.
+
+    Beside score matching it has custom-control too, the gradient norm at its strength.
+    """
+
+    noise: float | None = Field(None, ge=0)
+    """noise of the training of custom alone; None: that of the study"""
+    clip: float | None = Field(None, gt=0)
+    """largest norm of the parameters' gradient of custom alone; None: no clipping"""
+
+    @property
+    def regularizer(self) -> RegularizerConfig:
+        """The regularizer alone."""
+        return RegularizerConfig(**{k: getattr(self, k) for k in RegularizerConfig.model_fields})
 
 
 class FlowConfig(Section):
@@ -67,8 +131,9 @@ class FlowConfig(Section):
 
 
 # A function that is added to the logits of a trained classifier. It is the log-density of a class-
-# blind ``gaussian`` or ``flow``, or 100 times a ``pattern``.
-Shift = Literal["none", "gaussian", "flow", "pattern"]
+# blind ``gaussian`` or ``flow``, or one of :mod:`ebflow.alignment.fooling` with stripes as t.
+# A ``ripple`` differs from logit to logit; the others add the same to each.
+Shift = Literal["none", "gaussian", "flow", "linear", "quadratic", "sine", "ripple"]
 
 
 class MeasureConfig(Section):
@@ -107,4 +172,6 @@ class AlignmentConfig(Section):
     models: tuple[str, ...] | None = Field(None, min_length=1)
     """only these models, and the baseline with and without class-blind densities; None: the
     scale's"""
+    classifier: ClassifierOptions = ClassifierOptions()
+    custom: CustomConfig = CustomConfig()
     reference: ReferenceConfig = ReferenceConfig()

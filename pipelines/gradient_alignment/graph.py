@@ -22,6 +22,7 @@ from pipelines.density.graph import prepare
 from pipelines.engine.graphs import all_or_fail, subgraph
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.stages import Artefact, Source, Stage
+from pipelines.gradient_alignment import classify as classify_rows
 from pipelines.gradient_alignment import models
 from pipelines.gradient_alignment.config import AlignmentConfig
 
@@ -50,6 +51,8 @@ def check(config: AlignmentConfig) -> Source:
             found=f"{counts.train} training rows",
             expected=f"at least the {plain.batch_size} of a batch",
         )
+    for network in (plain.network, models.judge(config, reader.shape).network):
+        classify_rows.untrained(network, reader.shape, 2, 0)
     return Source(data.source, reader.digest)
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy.integrate import trapezoid
 from torch import Tensor
 
-from ebflow.alignment import logit, metrics
+from ebflow.alignment import fooling, logit, metrics
 from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
 from ebflow.alignment.reference import Normalized, Reference, Scores
 from ebflow.bijections.base import products
@@ -27,8 +27,6 @@ from pipelines.tracking.run import StageRun
 
 # Fractions of pixels that are replaced, as in the paper's code.
 FRACTIONS = np.geomspace(0.01, 1, 25)
-
-PATTERN = 100.0  # The length of the gradient of a pattern on every logit
 
 # The most ascended pictures, and classes with an image and its gradients, that are saved.
 PICTURES, CLASSES = 64, 8
@@ -89,12 +87,8 @@ def measured(
     Raises:
         NonFinite: If a gradient is not finite.
     """
-    network, baseline, judge = networks
-    if config.shift == "pattern":
-        pattern = logit.stripes(shape)
-        network = logit.shifted(network, lambda x: PATTERN * (x @ pattern))
-    elif config.shift != "none":
-        network = logit.shifted(network, blind[config.shift].log_prob)
+    trained, baseline, judge = networks
+    network = _shifted(config, trained, shape, blind)
     x, labels, random = points.clean, points.labels, partial(derive, config.seed)
     changes = metrics.invariants(baseline, network, points.noisy, labels)
     return {
@@ -105,6 +99,35 @@ def measured(
         **_ascent(config, network, judge, labels[: config.samples], x.shape[1], reference),
         **_pictures(network, points),
         **{f"change/{name}": value for name, value in changes.items()},
+        **_stripes(network, points, shape),
+    }
+
+
+def _shifted(
+    config: MeasureConfig,
+    network: Classifier,
+    shape: Sequence[int],
+    blind: Mapping[str, Normalized],
+) -> Classifier:
+    """Returns the classifier with what the configuration adds to its logits."""
+    if config.shift == "none":
+        return network
+    if config.shift in blind:
+        return logit.shifted(network, blind[config.shift].log_prob)
+    pattern = logit.stripes(shape)
+    if config.shift == "ripple":
+        return fooling.ripple(network, pattern)
+    return logit.shifted(network, fooling.SHIFTS[config.shift](pattern))
+
+
+def _stripes(network: Classifier, points: Points, shape: Sequence[int]) -> Results:
+    """Returns the mean cosines of gradients with stripes; of the loss, without their signs."""
+    gradients = metrics.gradients(network, points.noisy, points.labels)
+    pattern = logit.stripes(shape).expand_as(points.noisy)
+    of_loss = torch.cosine_similarity(gradients.loss_direction, pattern)
+    return {
+        "pattern/logit": float(torch.cosine_similarity(gradients.own, pattern).mean()),
+        "pattern/loss": float(of_loss.abs().mean()),
     }
 
 
@@ -145,16 +168,21 @@ def _trace(network: Classifier, points: Points, generator: torch.Generator) -> f
 def _perturbation(
     network: Classifier, judge: Classifier, points: Points, shape: Sequence[int]
 ) -> Results:
-    """Returns mean accuracies of each judge on perturbed clean images, by each saliency."""
-    x, labels, numbers = points.clean, points.labels, {}
+    """Returns accuracies of each judge on perturbed clean images, by each saliency.
+
+    ``curve/…`` has those of every fraction of ``FRACTIONS``, and ``PP/…`` their mean.
+    """
+    x, labels = points.clean, points.labels
+    results: Results = {}
     gradients = metrics.gradients(network, x, labels)
     for name, values in {"raw": gradients.own, "centred": gradients.centred}.items():
         salience = explanations.saliency(values, shape)
         for kind, other in {"own": network, "other": judge}.items():
             curve = explanations.perturbed_accuracies(other, x, labels, salience, FRACTIONS)
             area = float(trapezoid(curve, FRACTIONS))
-            numbers[f"PP/{kind}/{name}"] = area / float(np.ptp(FRACTIONS))
-    return numbers
+            results[f"PP/{kind}/{name}"] = area / float(np.ptp(FRACTIONS))
+            results[f"curve/{kind}/{name}"] = np.array(curve)
+    return results
 
 
 def _ratios(
@@ -194,5 +222,10 @@ def _pictures(network: Classifier, points: Points) -> Results:
     firsts = [int((points.labels == k).nonzero()[0]) for k in points.labels.unique()[:CLASSES]]
     x = points.clean[firsts]
     gradients = metrics.gradients(network, x, points.labels[firsts])
-    arrays = {"images": x, "gradients": gradients.own, "centred": gradients.centred}
+    arrays = {
+        "images": x,
+        "gradients": gradients.own,
+        "centred": gradients.centred,
+        "loss": gradients.loss_direction,
+    }
     return {name: values.numpy() for name, values in arrays.items()}

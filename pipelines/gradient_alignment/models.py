@@ -9,6 +9,8 @@ from pipelines.config import Dense, Likelihood, PreprocessConfig, TrainConfig, T
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
+    ClassifierOptions,
+    CustomConfig,
     FlowConfig,
     MeasureConfig,
     NetworkConfig,
@@ -61,6 +63,7 @@ SCORE = RegularizerConfig(name="score", weight=0.1, floor=1.5, warmup=0.1)
 CENTRED = SCORE.changed(centred=True)
 ANTI = RegularizerConfig(name="anti", weight=1e-2, warmup=0.1)
 PAPER_SCORE = _paper("score", weight=1e-3, step=0.01)
+FOOL = RegularizerConfig(name="fool", weight=1e-2)
 CODE_SCORE = _paper("score", weight=1e-5, step=0.01)
 
 # All models by name, in the order of tables.
@@ -85,7 +88,11 @@ MODELS = {
     "paper-anti": _trained("anti-score-matching, paper", _paper("anti", 1e-4, 0.001)),
     "code-score": _trained("score matching, official code", CODE_SCORE),
     "code-control": _trained("gradient norm at code-score's strength", control(CODE_SCORE)),
-    "fool-shift": Model("the baseline and 100 t·x on every logit", shift="pattern"),
+    "fool-shift": Model("the baseline and 100 t·x on every logit, for stripes t", shift="linear"),
+    "fool-quadratic": Model("the baseline and −50 ‖x − t‖² on every logit", shift="quadratic"),
+    "fool-sine": Model("the baseline and 50 sin(2π t·x) on every logit", shift="sine"),
+    "fool-weights": _trained("stripes trained into the logit-gradient", FOOL),
+    "fool-ripple": Model("the baseline and low waves, one for each logit", shift="ripple"),
     "collapse": _trained("score matching without noise and penalty, λ = 1",
                          RegularizerConfig(name="score", weight=1.0, stability=0.0), noise=0.0),
 }  # fmt: skip
@@ -111,11 +118,20 @@ class Scale(NamedTuple):
 
 SCALES: dict[str, Scale] = {
     "smoke": Scale(
-        (*ALWAYS, "score", "fool-shift"),
+        (
+            *ALWAYS,
+            "score",
+            "score-free",
+            "gnorm",
+            "anti",
+            "fool-shift",
+            "fool-weights",
+            "fool-ripple",
+        ),
         1,
-        ClassifierConfig(epochs=3),
+        ClassifierConfig(epochs=20),
         DENSE.changed(train={"steps": 60}),
-        MeasureConfig(points=100, samples=20, ascent=20),
+        MeasureConfig(points=200, samples=25, ascent=200),
     ),
     "cpu": Scale(),
 }
@@ -125,26 +141,66 @@ def models(config: AlignmentConfig) -> dict[str, Model]:
     """Returns the models of a run with its seed by name, the baseline first.
 
     Raises:
-        BadInput: If the name of a model is unknown.
+        BadInput: If the name of a model is unknown, or options of ``custom`` are incomplete.
     """
     names = config.models or SCALES[config.scale].models
     for name in names:
         if name not in MODELS:
             expected = f"some of {', '.join(MODELS)}"
             raise BadInput(option="--models", found=repr(name), expected=expected)
-    plain, found = _classifier(config), {}
-    for name, model in MODELS.items():
-        if name in (*ALWAYS, *names):
-            own = model.classifier.model_fields_set
-            changes = {field: getattr(model.classifier, field) for field in own}
-            found[name] = model._replace(classifier=plain.changed(**changes))
+    some = {name: model for name, model in MODELS.items() if name in (*ALWAYS, *names)}
+    plain, clip = _classifier(config), config.classifier.clip
+    return {
+        name: _completed(model, plain, clip) for name, model in (some | _custom(config)).items()
+    }
+
+
+def _completed(model: Model, plain: ClassifierConfig, clip: float | None) -> Model:
+    """Returns the model; its training has all fields of the plain one that it leaves open."""
+    own = model.classifier.model_fields_set
+    changes = {field: getattr(model.classifier, field) for field in own}
+    classifier = plain.changed(**changes)
+    if clip is not None:
+        classifier = classifier.changed(clip=clip)
+    return model._replace(classifier=classifier)
+
+
+def _custom(config: AlignmentConfig) -> dict[str, Model]:
+    """Returns the model of the user's own regularizer, if any, and its control."""
+    own, found = config.custom, {}
+    if own.name == "none":
+        if own != CustomConfig():
+            raise BadInput(
+                option="--custom.name", found="none beside other options of custom",
+                expected="score, anti, gnorm or fool",
+            )  # fmt: skip
+        return found
+    if not own.weight:
+        raise BadInput(option="--custom.weight", found=0, expected="a number above 0")
+    training = {
+        field: value for field in ("clip", "noise") if (value := getattr(own, field)) is not None
+    }
+    found["custom"] = _trained("your regularizer", own.regularizer, **training)
+    if own.name == "score":
+        about = "gradient norm at custom's strength"
+        found["custom-control"] = _trained(about, control(own.regularizer), **training)
     return found
 
 
 def _classifier(config: AlignmentConfig) -> ClassifierConfig:
-    return SCALES[config.scale].classifier.changed(
-        noise=config.noise, smoothing=config.noise, seed=config.seed
-    )
+    """Returns the training of the scale without a regularizer, as the options change it."""
+    plain, asked = SCALES[config.scale].classifier, config.classifier
+    changes = asked.model_dump(exclude={"network", "hidden", "clip"}, exclude_none=True)
+    network = _network(plain.network, asked)
+    seeded = {"noise": config.noise, "smoothing": config.noise, "seed": config.seed}
+    return plain.changed(network=network, **changes, **seeded)
+
+
+def _network(plain: NetworkConfig, asked: ClassifierOptions) -> NetworkConfig:
+    """Returns the network; of another architecture than the scale's, its own width."""
+    if asked.network not in (None, plain.name):
+        plain = NetworkConfig(name=asked.network)
+    return plain if asked.hidden is None else plain.changed(hidden=asked.hidden)
 
 
 def replicates(config: AlignmentConfig) -> list[AlignmentConfig]:
@@ -155,13 +211,18 @@ def replicates(config: AlignmentConfig) -> list[AlignmentConfig]:
 
 
 def judge(config: AlignmentConfig, shape: Sequence[int]) -> ClassifierConfig:
-    """Returns the training of the independent judge, which has another architecture.
+    """Returns the independently trained judge, which has another architecture.
 
-    It is a convolutional network if that can read the examples, else a narrower perceptron.
+    It is a convolutional network if the classifiers are perceptrons and the examples images, else
+    a perceptron: a narrower one beside perceptrons.
     """
+    plain = _classifier(config)
     images = len(shape) in (2, 3) and all(side % 4 == 0 for side in shape[-2:])
-    network = NetworkConfig(name="cnn", hidden=16) if images else NetworkConfig(hidden=64)
-    return _classifier(config).changed(seed=1000 + config.seed, network=network)
+    if plain.network.name != "mlp":
+        network = NetworkConfig()
+    else:
+        network = NetworkConfig(name="cnn", hidden=16) if images else NetworkConfig(hidden=64)
+    return plain.changed(seed=1000 + config.seed, network=network)
 
 
 def flow_config(config: AlignmentConfig, label: int | None = None) -> FlowConfig:

@@ -1,7 +1,27 @@
 """The description of an experiment: its cells, and its table, figures and claims.
 
-A *cell* is one training and its measurement. Cells with equal labels differ by their seed; the
-table shows them as one line.
+A *cell* is one line of an experiment for one seed. Cells with equal labels differ by their seed;
+the table shows them as one line. There are three kinds of cells:
+
+* A flow (``Cell.of_flow``): it is trained, and its likelihood is evaluated. ``measure`` adds a
+  stage that measures the trained flow: ``Measure(stage, config)`` has the stage's name in
+  ``pipelines.paper.graph.STAGES`` and its configuration. That stage is called with the folders
+  ``data``, ``preprocessed`` and ``trained``, whose ``checkpoint/`` and ``last/``
+  ``ebflow.checkpoint.load`` reads. With ``likelihood=False`` nothing else is evaluated.
+* A rival (``stage`` is a name in ``STAGES``): the stage fits something to the data and measures
+  it. It is called with ``data``, and ``preprocessed`` if the cell has ``preprocess``.
+* A stage without data (``stage``, and ``data`` is None), such as the timing of steps.
+
+Each of these stages is a function ``name(config, *, run, **folders)`` in
+``pipelines/paper/name.py``, cached and tracked as all others. It writes ``evaluation.json`` by
+``run.write_metrics``, whose metrics join the cell's row, and any other file. An experiment finds
+them in ``Finished.folders``: ``trained`` and ``likelihood`` of a flow, and ``measured`` of the
+stage that the cell names.
+
+To add an experiment: write ``pipelines/paper/experiments/name.py`` with an ``Experiment``, and
+enter it in ``pipelines.paper.compare.EXPERIMENTS`` and ``pipelines.paper.config.Name``. To add a
+stage: write its module, enter it in ``STAGES``, and write its configuration in
+``pipelines.paper.config``.
 """
 
 import json
@@ -26,10 +46,27 @@ if TYPE_CHECKING:
 
 # The options of experiments on images.
 IMAGE_OPTIONS = frozenset(
-    ("source", "seconds", "rows", "validation", "test", "seed", "seeds", "threads", "cluster")
+    (
+        "source",
+        "seconds",
+        "steps",
+        "rows",
+        "validation",
+        "test",
+        "seed",
+        "seeds",
+        "threads",
+        "cluster",
+    )
 )
 
+# The options that choose cells, by the label that they compare.
+CHOICES = {"network": "networks", "settings": "settings", "objective": "objectives"}
+
 SMOKE_STEPS = 60
+
+# Steps of a training from which on it decides a claim.
+DECISIVE_STEPS = 200
 
 # The recipe matches scores in one of ten steps, so that they cost little more than likelihood.
 EVERY = 10
@@ -39,27 +76,42 @@ EVERY = 10
 Row = dict[str, Any]
 
 
+class Measure(NamedTuple):
+    """The measurement of a trained flow."""
+
+    stage: str  #: The name of the stage
+    config: Section  #: Its configuration
+
+
 @dataclass(frozen=True)
 class Cell:
-    """One training of an experiment and its measurement."""
+    """One training of an experiment and its measurement, or one measurement without data."""
 
     labels: Mapping[str, str]  #: Its names, by the headings of the table's first columns
-    config: Section  #: The configuration of a flow, or of a stage that fits and measures a rival
+    config: Section  #: The configuration of a flow, or of the stage that ``stage`` names
     seed: int
-    data: DataConfig
+    data: DataConfig | None = None  #: The data; None: the stage needs none
     #: The preprocessing, if it is fitted by a stage of its own
     preprocess: PreprocessFit | None = None
-    stage: str = ""  #: The name of the stage of a rival; empty for a flow
+    stage: str = ""  #: The name of the stage of a rival, or without data; empty for a flow
+    measure: Measure | None = None  #: The measurement of a trained flow, besides its likelihood
+    likelihood: bool = True  #: False if the likelihood of a trained flow is not evaluated
     published: float | None = None  #: The published number of the last column
 
     @classmethod
     def of_flow(
-        cls, labels: Mapping[str, str], config: DensityConfig, published: float | None = None
+        cls,
+        labels: Mapping[str, str],
+        config: DensityConfig,
+        published: float | None = None,
+        *,
+        measure: Measure | None = None,
+        likelihood: bool = True,
     ) -> "Cell":
-        """Returns the training of a flow, measured by its likelihood."""
+        """Returns the training of a flow, measured by its likelihood, and by ``measure``."""
         preprocess = config.training.preprocess_fit
         flow = labels, config.without_retry, config.seed, config.data, preprocess
-        return cls(*flow, published=published)
+        return cls(*flow, published=published, measure=measure, likelihood=likelihood)
 
     @property
     def title(self) -> str:
@@ -70,36 +122,48 @@ class Cell:
         """Returns labels, seed, data and the published number."""
         return {
             "labels": dict(self.labels), "seed": self.seed, "published": self.published,
-            "data": Path(self.data.source).stem,
+            "data": Path(self.data.source).stem if self.data else "no data",
         }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A cell that has run; its outputs ``measured`` and, if a flow was trained, ``trained``."""
+    """A cell that has run."""
 
     cell: Cell
+    #: Its outputs: ``trained`` and ``likelihood`` of a flow, ``measured`` of the stage it names
     folders: Mapping[str, Path]
 
     @cached_property
     def row(self) -> Row:
         """Provenance and metrics."""
         row = self.cell.provenance()
-        if not self.cell.stage:
+        if "trained" in self.folders:
             row |= json.loads((self.folders["trained"] / "training.json").read_text())["metrics"]
-        return row | json.loads((self.folders["measured"] / "evaluation.json").read_text())
+        for name in ("likelihood", "measured"):
+            if name in self.folders:
+                row |= json.loads((self.folders[name] / "evaluation.json").read_text())
+        return row
+
+    @property
+    def log_probs(self) -> Path:
+        """The file of the log-densities of rows, by a flow or a peer."""
+        from pipelines.density.evaluate import LOG_PROBS  # a plan needs no torch
+
+        return self.folders["measured" if self.cell.stage else "likelihood"] / LOG_PROBS
 
     def gain(self, reference: "Finished | None", name: str) -> Row:
         """Returns the mean gain over a reference, test row by test row, and its standard error."""
-        from pipelines.density.evaluate import LOG_PROBS  # a plan needs no torch
-
         if reference is None:
             return {}
-        ours, theirs = (
-            np.load(one.folders["measured"] / LOG_PROBS)["test"] for one in (self, reference)
-        )
+        ours, theirs = (np.load(one.log_probs)["test"] for one in (self, reference))
         gain = student(ours - theirs)
         return {name: gain.value, f"{name}_se": gain.se}
+
+
+def decisive(cells: Iterable[Finished]) -> bool:
+    """Returns True if all trainings are long enough to decide a claim."""
+    return all(one.row["train/steps"] >= DECISIVE_STEPS for one in cells)
 
 
 class Column(NamedTuple):
@@ -149,15 +213,28 @@ class Experiment:
         return [cell for seed in seeds for cell in self.cells(config, seed)]
 
 
+def choose(config: PaperConfig, cells: Iterable[Cell]) -> list[Cell]:
+    """Returns the cells that ``CHOICES`` ask for; raises BadInput if there are none."""
+    cells = [*cells]
+    for label, option in CHOICES.items():
+        names = getattr(config, option)
+        known = dict.fromkeys(one.labels[label] for one in cells)
+        for name in names:
+            if name not in known:
+                raise BadInput(option=f"--{option}", found=name, expected=" or ".join(known))
+        cells = [one for one in cells if not names or one.labels[label] in names]
+    return cells
+
+
 def limits(config: PaperConfig, *, cpu: float, full: int) -> dict[str, Any]:
     """Returns the limits of a training: ``cpu`` seconds or ``full`` steps at these scales.
 
-    The configuration's ``seconds`` replace ``cpu``.
+    The configuration's ``seconds`` replace ``cpu``, its ``steps`` replace ``full``.
     """
     return {
         "smoke": {"steps": SMOKE_STEPS, "max_seconds": None, "validate_every": SMOKE_STEPS},
         "cpu": {"steps": 1_000_000, "max_seconds": config.seconds or cpu},
-        "full": {"steps": full, "max_seconds": None},
+        "full": {"steps": config.steps or full, "max_seconds": None},
     }[config.scale]
 
 

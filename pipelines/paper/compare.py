@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING
 from ebflow.errors import NonFinite
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig
+from pipelines.paper.experiments.ablation import ABLATION
+from pipelines.paper.experiments.curves import CURVES
+from pipelines.paper.experiments.formulas import FORMULAS
+from pipelines.paper.experiments.glow import GLOW
+from pipelines.paper.experiments.inpainting import INPAINTING
+from pipelines.paper.experiments.matrices import MATRICES
+from pipelines.paper.experiments.plane import PLANE
+from pipelines.paper.experiments.rivals import RIVALS
+from pipelines.paper.experiments.runtime import RUNTIME
 from pipelines.paper.jobs import DETECTION, MISSING
 from pipelines.paper.rivals import TABLES
 from pipelines.paper.table import COLOUR_TABLE, TABLE
@@ -27,12 +36,23 @@ EXPERIMENTS: dict[str, Experiment] = {
     "tables": TABLES,
     "missing": MISSING.experiment,
     "detection": DETECTION.experiment,
+    "plane": PLANE,
+    "matrices": MATRICES,
+    "runtime": RUNTIME,
+    "ablation": ABLATION,
+    "glow": GLOW,
+    "inpainting": INPAINTING,
+    "curves": CURVES,
+    "rivals": RIVALS,
+    "formulas": FORMULAS,
 }
 
 INTRO = (
     "NLL is in nats an example, in units of the raw data. Below scale full published and measured "
     "numbers are no reproduction of each other."
 )
+
+SMOKE = "scale smoke only shows that everything runs: its numbers and verdicts mean nothing"
 
 MOST_NAMES = 14  # Data sets that the text below a table names
 NORMAL = 1.96  # Standard errors in half of a 95 % interval
@@ -58,6 +78,7 @@ def compare(
         intro=INTRO,
         conclusion=experiment.conclude(finished),
         warnings=[
+            *([SMOKE] if config.scale == "smoke" else []),
             *(f"{cell.title} diverged: {message}" for cell, message in diverged),
             *unequal_steps(rows),
         ],

@@ -2,10 +2,10 @@
 
 ::
 
-    source ──> prepare ──> preprocess ──> train ──> measure ──┐
-                     │              ├───> train ──> measure ──┼──> compare
-                     │              └───> peer ───────────────┤
-                     └───> …                                ──┘
+    source ──> prepare ──> preprocess ──> train ──> evaluate, measure ──┐
+                     │              └───> peer ─────────────────────────┼──> compare
+                     └───> …                                          ──┤
+                                          steps (no data) ──────────────┘
 """
 
 from collections.abc import Iterator
@@ -24,16 +24,17 @@ from pipelines.density.graph import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine.graphs import gather_cells
 from pipelines.engine.pipeline import Description, Pipeline
-from pipelines.engine.stages import Artefact, Source, Stage, needs_from_config
+from pipelines.engine.stages import WHOLE_NODE, Artefact, Source, Stage, needs_from_config
 from pipelines.paper.cell import Cell
 from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
 
-# Stages that fit a rival and measure it, by their names.
-RIVALS: dict[str, Stage] = {
+# Stages that cells name: they fit a rival and measure it, measure a trained flow, or need no data.
+STAGES: dict[str, Stage] = {
     name: Stage(f"pipelines.paper.{name}", needs=needs_from_config)
-    for name in ("detect", "fill", "peer")
+    for name in ("detect", "diverge", "fill", "formulas", "inpaint", "modes", "peer")
 }
+STAGES["steps"] = Stage("pipelines.paper.steps", needs=WHOLE_NODE)
 
 # Cells depend on their data, so the stage opens the sources of the user.
 compare = Stage("pipelines.paper.compare", executor="driver")
@@ -54,7 +55,7 @@ def check(config: PaperConfig) -> Sources:
     except ValidationError as error:  # options that do not suit the settings of a cell
         raise bad_input(error) from None
     sources: Sources = {}
-    for cell in cells:
+    for cell in (cell for cell in cells if cell.data):
         if not cell.stage or cell.data.source not in sources:
             sources[cell.data.source] = _source(cell, experiment.data)
     return sources
@@ -63,7 +64,7 @@ def check(config: PaperConfig) -> Sources:
 def examine(config: PaperConfig) -> None:
     """Reads the data of every cell; raises BadInput at the first thing wrong with them."""
     cells = EXPERIMENTS[config.experiment].all_cells(config)
-    for cell in {c.data.model_dump_json(): c for c in cells}.values():
+    for cell in {c.data.model_dump_json(): c for c in cells if c.data}.values():
         with _naming(cell):
             check_data(cell.data)
 
@@ -113,17 +114,21 @@ def paper(config: PaperConfig, sources: Sources) -> dict[str, Artefact]:
 
 def stages(cell: Cell, sources: Sources) -> dict[str, Artefact]:
     """Returns the artefacts of training and measurement."""
-    inputs = {"data": prepare(cell.data, source=sources[cell.data.source])}
+    inputs: dict[str, Artefact] = {}
+    if cell.data:
+        inputs["data"] = prepare(cell.data, source=sources[cell.data.source])
     if cell.preprocess:
         inputs["preprocessed"] = preprocess(cell.preprocess, **inputs)
     if cell.stage:
-        return {"measured": RIVALS[cell.stage](cell.config, **inputs, title=cell.title)}
-    trained = train(cell.config.training, **inputs, title=cell.title)
-    inputs["trained"] = trained
-    return {
-        "trained": trained,
-        "measured": evaluate(cell.config.evaluate, **inputs, title=cell.title),
-    }
+        return {"measured": STAGES[cell.stage](cell.config, **inputs, title=cell.title)}
+    found = {"trained": train(cell.config.training, **inputs, title=cell.title)}
+    inputs |= found
+    if cell.likelihood:
+        found["likelihood"] = evaluate(cell.config.evaluate, **inputs, title=cell.title)
+    if cell.measure:
+        stage, config = cell.measure
+        found["measured"] = STAGES[stage](config, **inputs, title=cell.title)
+    return found
 
 
 def describe(config: PaperConfig) -> Description:
@@ -142,6 +147,11 @@ def describe(config: PaperConfig) -> Description:
     )
 
 
-PAPER = Pipeline(
-    name="paper", config=PaperConfig, check=check, examine=examine, graph=paper, describe=describe
+EXPERIMENT = Pipeline(
+    name="paper",
+    config=PaperConfig,
+    check=check,
+    examine=examine,
+    graph=paper,
+    describe=describe,
 )

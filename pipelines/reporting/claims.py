@@ -29,6 +29,7 @@ class Question:
     figure: str | None = None  #: The name of the figure that shows it
     note: str = ""  #: The method, and the reason for the bounds
     units: str = ""  #: Its units; empty for a pure number
+    item: str = ""  #: The item of the papers that it judges, as E4; empty for none
 
 
 UNKNOWN = Confidence(math.nan, math.nan, 0)  # A number that was not measured
@@ -50,6 +51,7 @@ class Claim:
     note: str = ""
     units: str = ""
     expected: str = ""
+    item: str = ""
     #: The p-value of the verdict after Holm's correction; None if nothing was tested
     p: float | None = None
 
@@ -106,15 +108,23 @@ class Check:
     #: True if it is in the range; None if it was not measured, or too coarsely
     passed: bool | None
     note: str = ""  #: The method
+    item: str = ""  #: The item of the papers that it belongs to, as E1; empty for none
 
     @classmethod
     def of(
-        cls, check: str, quantity: str, value: float | None, expected: Region, note: str = ""
+        cls,
+        check: str,
+        quantity: str,
+        value: float | None,
+        expected: Region,
+        note: str = "",
+        item: str = "",
     ) -> "Check":
         """Returns the check of a number, which is None or NaN if it was not measured."""
         measured = value is not None and math.isfinite(value)
         passed = expected.low <= value <= expected.high if measured else None
-        return cls(check, quantity, value if measured else None, str(expected), passed, note)
+        number = value if measured else None
+        return cls(check, quantity, number, str(expected), passed, note, item)
 
     @property
     def verdict(self) -> str:

@@ -13,9 +13,11 @@ run, show the content of ``summary.json``.
 
 import math
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -56,11 +58,22 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A figure that another result has drawn."""
+
+    path: Path  #: Its PNG file
+
+    def savefig(self, path: Path) -> None:
+        """Copies the file."""
+        shutil.copyfile(self.path, path)
+
+
+@dataclass(frozen=True)
 class Plot:
     """A figure of the page."""
 
     name: str  #: The name of its file; claims refer to it
-    figure: "Figure"  #: The figure
+    figure: "Figure | Drawn"  #: The figure
     caption: str  #: One or two sentences
     title: str = ""  #: The heading above it; empty for none
 
@@ -94,7 +107,7 @@ class Result:
         images = {}
         for section in self.sections:
             if isinstance(section, Plot):
-                images[section.name] = run.output / "figures" / f"{section.name}.png"
+                images[section.name] = run.output / "figures" / f"{_file_name(section.name)}.png"
                 section.figure.savefig(images[section.name])
         html = page(self, images, command=run.command, config=dump(config))
         (run.output / "report.html").write_text(html)
@@ -113,6 +126,11 @@ class Result:
             "facts": dict(self.facts),
             "metrics": list(self.metrics),
         }
+
+
+def _file_name(name: str) -> str:
+    """Returns a name without characters that files cannot have everywhere."""
+    return re.sub(r"[^\w.-]+", "-", name)
 
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:

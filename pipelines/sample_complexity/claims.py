@@ -23,6 +23,7 @@ from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.data_like import DELTA, LEARNER, LEAST, WIDEST, ladder
 from pipelines.sample_complexity.exponents import NETWORKS, Exponent, about_exponents, closed_forms
 from pipelines.sample_complexity.rows import family, matrix, trained, where
+from pipelines.sample_complexity.sampling import about_sampling
 
 SAME = 0.15  # Errors differ if the logarithm of their ratio changes by more than this
 SAME_ORDER = 0.8  # Least rank correlation of orders that count as the same
@@ -56,6 +57,7 @@ def conclusion(
     if config.scale == "smoke":
         measured = [(question, None) for question, _ in measured]
         checks = [replace(check, passed=None) for check in checks]
+    measured += about_sampling(where(rows, panel="sampling"))  # nothing is trained there
     claims = decide(measured)
     starts = accumulate(map(len, groups[:-1]), initial=0)
     findings = tuple("; ".join(map(_sentence, claims[at : at + 2])) + "." for at in starts)

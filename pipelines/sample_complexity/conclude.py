@@ -16,6 +16,7 @@ from pipelines.sample_complexity.config import INTRO, TITLE, ComplexityConfig
 from pipelines.sample_complexity.data_like import DELTA, LEAST, WIDEST, ladder
 from pipelines.sample_complexity.exponents import FINITE, FRESH, NETWORKS, Exponent, exponents
 from pipelines.sample_complexity.rows import family, read, trained, where
+from pipelines.sample_complexity.sampling import draw_sampling
 from pipelines.tracking.run import StageRun
 
 KEYS = {"eta": "η", "learner": "learner", "m": "m", "step": "steps"}
@@ -105,6 +106,8 @@ CAPTIONS = {
     "data-like": "Denoisers of a distribution fitted to images, at the end of training, with an "
     "added mode and without: errors over all levels in mean square and at the quantile; means "
     "over training sets.",
+    "sampling": "Samples of exact scores that are spoiled on a set of mass δ, or by ε at every "
+    "point: distances from the truth, beside the bound.",
     "dose": "By how much an added mode raises mean square over the quantile, against the noise, "
     "by its weight η and m; means over training sets.",
 }
@@ -119,6 +122,7 @@ def figures(
         **{name: _crossings(places, exponents) for name, places in SERIES.items()},
         "data-like": _against_m(config, images),
         "dose": _dose(config, images),
+        "sampling": draw_sampling(where(rows, panel="sampling")),
     }
     return {name: (drawn[name], caption) for name, caption in CAPTIONS.items()}
 

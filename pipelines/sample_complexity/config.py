@@ -66,6 +66,16 @@ class DistributionConfig(Denoising):
     seeds: int = Field(8, ge=1, description="training sets")
 
 
+class SamplingConfig(Section):
+    """Samplers with exact and with spoiled scores of a far mode."""
+
+    seeds: int = Field(8, ge=2, description="repetitions")
+    samples: int = Field(50_000, ge=100, description="samples of each repetition")
+    steps: int = Field(40, ge=2, description="steps N of the samplers")
+    deltas: Shares = Field((0.05, 0.1, 0.2), min_length=1, description="spoiled masses δ")
+    epsilons: Shares = Field((0.1, 0.2, 0.4), min_length=1, description="errors ε elsewhere")
+
+
 class ComplexityConfig(Section):
     """The study of sample complexity."""
 
@@ -79,6 +89,7 @@ class ComplexityConfig(Section):
     grid: GridConfig = GridConfig()
     learners: LearnersConfig = LearnersConfig()
     distribution: DistributionConfig = DistributionConfig()
+    sampling: SamplingConfig = SamplingConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -97,6 +108,7 @@ SMOKE: dict[str, Any] = {
         "etas": (0.05,), "sizes": (30, 100), "seeds": 2, "width": 16, "blocks": 1,
         "lengths": (10, 20), "levels": 5,
     },
+    "sampling": {"seeds": 3, "samples": 4000},
 }  # fmt: skip
 
 TITLE = "How many samples a score needs"
@@ -151,6 +163,16 @@ class NetworkCell(Cell):
     steps: int
 
 
+class SpoiledCell(Cell):
+    """Samplers with exact and with spoiled scores of a far mode."""
+
+    ratio: float
+    samples: int
+    steps: int
+    deltas: tuple[float, ...]
+    epsilons: tuple[float, ...]
+
+
 class DenoiserCell(Denoising, Cell):
     """Networks for all noise levels of a distribution fitted to images.
 
@@ -168,6 +190,8 @@ def cells(config: ComplexityConfig) -> list[Cell]:
     return [
         *(DenoiserCell(distribution=options.name, eta=eta, **common, **denoisers, **part)
           for eta in (0.0, *options.etas) for part in _parts(options.seeds, DENOISER_SETS)),
+        SpoiledCell(ratio=middle(config), count=config.sampling.seeds,
+                    **common, **config.sampling.model_dump(exclude={"seeds"})),
         *(FiniteCell(count=grid.trials, ratio=ratio, **common) for ratio in grid.radii),
         *(NetworkCell(**common | config.learners.model_dump() | change, **part)
           for change in _changes(config) for part in _parts(grid.seeds, NETWORK_SETS)),

@@ -10,6 +10,7 @@ from pipelines.sample_complexity import config
 from pipelines.sample_complexity.data_like import denoisers
 from pipelines.sample_complexity.far_mode import finite, networks
 from pipelines.sample_complexity.rows import FILE
+from pipelines.sample_complexity.sampling import spoiled
 from pipelines.tracking.run import StageRun
 
 # Functions from a cell to columns of rows, which are tensors, sequences or constants.
@@ -17,6 +18,7 @@ MEASURES: dict[type[config.Cell], Callable[[Any], Iterator[dict[str, Any]]]] = {
     config.FiniteCell: finite,
     config.NetworkCell: networks,
     config.DenoiserCell: denoisers,
+    config.SpoiledCell: spoiled,
 }
 
 

@@ -299,7 +299,7 @@ def test_a_context_starts_as_nothing(name):
 
 
 CONDITIONAL = {
-    **{name: (name, (3,), {}) for name in ("autoregressive", "coupling", "dense")},
+    **{name: (name, (3,), {}) for name in ("autoregressive", "coupling", "dense", "structured")},
     **{name: (name, (1, 4, 4), {}) for name in ("convolutional", "glow")},
     "autoregressive, splines": ("autoregressive", (3,), {"bins": 4}),
     "autoregressive, one": ("autoregressive", (1,), {}),

@@ -31,6 +31,8 @@ OPTIONS = {
     "coupling": [{"depth": 2, "hidden": 4}, {"depth": 1, "hidden": 4, "bins": 3}],
     "autoregressive": [{"depth": 2, "hidden": 4},
         {"depth": 1, "hidden": 4, "bins": 3, "mixing": "rotation"}],
+    "structured": [{"depth": 2}, {"depth": 1, "structure": "lu"},
+        {"depth": 1, "structure": "monarch"}],
 }  # fmt: skip
 
 

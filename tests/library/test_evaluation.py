@@ -95,6 +95,18 @@ def test_draws_are_averaged(digits):
     assert found.nll_se == pytest.approx(per_row.std(ddof=1) / math.sqrt(250), abs=1e-10)
 
 
+def test_importance_weighting_tightens_the_bound(digits):
+    flow, split = flow_for(digits), digits.split("test")
+    logs = torch.stack([direct(flow, split, draw=d) for d in range(5)])
+    exact = -float(torch.log(torch.exp(logs).mean(0)).mean())
+    plain = evaluate(flow, split, samples=5)
+    weighted = evaluate(flow, split, samples=5, importance_weighted=True)
+    assert weighted.nll == pytest.approx(exact, abs=1e-9)
+    assert weighted.nll < plain.nll
+    one = evaluate(flow, split, samples=1, importance_weighted=True)
+    assert one.nll == pytest.approx(evaluate(flow, split).nll, abs=1e-12)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_densities_that_are_not_finite_raise(value):
     logs = torch.zeros(10)

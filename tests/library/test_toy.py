@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kstest
 
 from ebflow import toy
 from ebflow.randomness import generator as derive
@@ -47,3 +48,41 @@ def test_samples_have_the_distribution_of_the_official_formula(name):
     spread = ((ours.var(0) + other.var(0)) / 40_000).sqrt()
     z = (ours.mean(0) - other.mean(0)) / spread
     assert z.abs().max() < two_sided(1e-4, z.numel())
+
+
+def test_multimodal10_hides_nine_normals():
+    """y_i / (y_{i−1} + 2^{i+1}) is tanh(5 n): Kolmogorov-Smirnov; false alarms: 1e-3."""
+    y = toy.multimodal10(5_000, generator=derive(0))
+    assert y.shape == (5_000, 10)
+    columns = [y[:, 0]]
+    for i in range(1, 10):
+        ratio = y[:, i] / (y[:, i - 1] + 2.0 ** (i + 1))
+        columns.append(ratio.clamp(-1 + 1e-16, 1 - 1e-16).atanh() / 5)
+    for column in columns:
+        assert kstest(column.numpy(), "norm").pvalue > 1e-4
+    torch.testing.assert_close((y > 0).double().mean(0), torch.full((10,), 0.5), rtol=0, atol=0.04)
+
+
+@pytest.mark.parametrize("name", toy.SAMPLERS)
+def test_same_seed_same_samples(name):
+    one, other, third = (toy.SAMPLERS[name](50, generator=derive(s)) for s in (0, 0, 1))
+    assert torch.equal(one, other) and not torch.equal(one, third)
+    assert one.dtype == torch.float64
+
+
+def test_the_exact_density_of_multimodal10_is_that_of_its_jacobian():
+    """log p = log N(noise) − log |det J|, with J by autograd."""
+    noise = 0.3 * torch.randn(4, 10, generator=derive(1), dtype=torch.float64)
+    found = toy.hops_log_prob(noise)
+    for row, log_prob in zip(noise, found, strict=True):
+        jacobian = torch.autograd.functional.jacobian(lambda z: toy.hops(z[None])[0], row)
+        normal = torch.distributions.Normal(0.0, 1.0).log_prob(row).sum()
+        expected = normal - torch.linalg.slogdet(jacobian)[1]
+        torch.testing.assert_close(log_prob, expected)
+
+
+def test_modes_of_multimodal10_are_the_signs_of_its_noise():
+    noise = torch.randn(5_000, 10, generator=derive(2), dtype=torch.float64)
+    signs = (noise[:, 1:] > 0).long() @ 2 ** torch.arange(9)
+    modes = toy.mode(toy.hops(noise))
+    assert torch.equal(modes, signs) and len(modes.unique()) > 500

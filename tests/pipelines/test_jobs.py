@@ -7,7 +7,7 @@ import pytest
 from ebflow.errors import BadInput
 from pipelines.paper import fill, jobs
 from pipelines.paper.cell import Finished
-from pipelines.paper.compare import EXPERIMENTS, compare
+from pipelines.paper.compare import EXPERIMENTS, SMOKE, compare
 from pipelines.paper.config import PaperConfig
 
 from .test_paper import shown
@@ -116,6 +116,9 @@ def test_a_rival_that_diverged_is_a_warning(tmp_path, place):
     output.mkdir()
     compare(config, outcomes, run=Untracked(output))
     summary = json.loads((output / "summary.json").read_text())
-    assert summary["warnings"] == [f"{cells[place].cell.title} diverged: found a loss of nan"]
+    assert summary["warnings"] == [
+        SMOKE,
+        f"{cells[place].cell.title} diverged: found a loss of nan",
+    ]
     table = summary["headline"]
     assert {len(row) for row in table["rows"]} == {len(table["headings"])}

@@ -10,18 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.config import ClusterConfig
-from pipelines.paper.cell import Column
+from ebflow.errors import BadInput
+from pipelines.config import ClusterConfig, Section
+from pipelines.engine.graphs import plan
+from pipelines.engine.stages import Source, Stage
+from pipelines.paper.cell import Cell, Column, Finished, Measure
 from pipelines.paper.compare import EXPERIMENTS, headline, summarize, text
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.graph import compare
+from pipelines.paper.graph import STAGES, compare, stages
 from pipelines.reporting.result import grid
 from pipelines.reporting.terminal import terminal
 
 from .conftest import NO_RAY, Store
 
 CONFIG = PaperConfig(source="digits", scale="smoke", seeds=2)
-ALONE = ("detection", "missing")
+ALONE = ("detection", "missing", "runtime", "formulas")
 TRAINED = [name for name in EXPERIMENTS if name not in ALONE]
 IMAGES = {
     name: "natural-patches" if name == "colour-table" else "digits"
@@ -46,6 +49,27 @@ def test_a_table_has_every_published_number_and_this_projects_recipes():
     assert found["FC", "recipe", "lazy_ml", 0].published is None
     colour = by_name(PaperConfig(experiment="colour-table", source="natural-patches"))
     assert colour["FC", "paper", "ml", 0].published == 11912.9
+
+
+def test_options_choose_the_cells_of_a_table_and_their_steps():
+    chosen = {"networks": ("FC",), "settings": ("paper",), "objectives": ("dsm", "ml")}
+    found = by_name(CONFIG.changed(**chosen, seeds=1, scale="full", steps=700))
+    assert [*found] == [("FC", "paper", "ml", 0), ("FC", "paper", "dsm", 0)]
+    assert {cell.config.train.steps for cell in found.values()} == {700}
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "expected"),
+    [
+        ("networks", "RNN", "FC or CNN"),
+        ("settings", "mine", "paper or recipe"),
+        ("objectives", "csm", "ml or sml"),
+    ],
+)
+def test_cells_that_do_not_exist_are_refused(option, name, expected):
+    with pytest.raises(BadInput, match=f"--{option}") as caught:
+        by_name(CONFIG.changed(**{option: (name,)}))
+    assert expected in str(caught.value)
 
 
 # γ, M, weight decay, clip, σ or ε, low energy, spectral norm, divisor of the logit; what the
@@ -172,6 +196,39 @@ def test_a_line_is_the_mean_over_seeds_with_students_interval():
     assert len(line) == 3 and found == f"2.000 ± {4.302653 / math.sqrt(3):.3f}"
 
 
+class Nothing(Section):
+    """The configuration of a stage."""
+
+
+def test_a_cell_names_the_stages_that_measure_it(monkeypatch):
+    """A flow by its likelihood and another stage, or by that alone; or a stage without data."""
+    monkeypatch.setitem(STAGES, "write", Stage("tests.pipelines.stages.write"))
+    flow = EXPERIMENTS["table"].all_cells(CONFIG)[0].config
+    labels, measure = {"network": "FC"}, Measure("write", Nothing())
+    sources = {flow.data.source: Source(flow.data.source, "0")}
+    both = Cell.of_flow(labels, flow, measure=measure)
+    assert [*stages(both, sources)] == ["trained", "likelihood", "measured"]
+    alone = Cell.of_flow(labels, flow, measure=measure, likelihood=False)
+    assert [*stages(alone, sources)] == ["trained", "measured"]
+    timing = Cell(labels, Nothing(), seed=0, stage="write")
+    found = stages(timing, {})
+    assert [*found] == ["measured"] and timing.provenance()["data"] == "no data"
+    assert [*plan(found).statuses] == ["write"]
+
+
+def test_a_row_has_the_metrics_of_all_stages(tmp_path):
+    for name, file, metrics in (
+        ("trained", "training.json", {"metrics": {"train/steps": 3}}),
+        ("likelihood", "evaluation.json", {"test/nll": 1.0}),
+        ("measured", "evaluation.json", {"study/kl": 0.5}),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text(json.dumps(metrics))
+    folders = {name: tmp_path / name for name in ("trained", "likelihood", "measured")}
+    row = Finished(EXPERIMENTS["table"].all_cells(CONFIG)[0], folders).row
+    assert (row["train/steps"], row["test/nll"], row["study/kl"]) == (3, 1.0, 0.5)
+
+
 def test_data_that_are_not_there_are_told_in_one_line(home, ebflow, monkeypatch, tmp_path):
     monkeypatch.setenv("EBFLOW_DATA", str(tmp_path / "empty"))
     result = ebflow("run", "paper")
@@ -249,7 +306,8 @@ TABLES = {"tables": ("sine",), "missing": ("wine",)}
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_real_run_and_the_same_again(tmp_path, image_file, labelled_files, name):
     store = Store(tmp_path, patience=1400)
-    source = ("--source", image_file) if name in IMAGES else ()
+    images = image_file if IMAGES.get(name) == "digits" else IMAGES.get(name)
+    source = ("--source", images) if images else ()
     threads = ("--threads", "1") if "threads" in EXPERIMENTS[name].uses else ()
     tables = labelled_files if name == "detection" else TABLES.get(name, ())
     source += ("--sources", *tables) if tables else ()

@@ -30,7 +30,8 @@ TABLES = EXPERIMENTS["tables"]
 
 def trained(folder, nll, *, peer=False, values=None):
     """Writes what the stages of a cell leave; returns the folders."""
-    made = {name: folder / name for name in ("trained", "measured")[peer:]}
+    measured = "measured" if peer else "likelihood"
+    made = {name: folder / name for name in ("trained", measured)[peer:]}
     for path in made.values():
         path.mkdir(parents=True)
     metrics = {"train/steps": 100, "train/steps_per_s": 10.0, "time/train_s": 10.0}
@@ -40,9 +41,9 @@ def trained(folder, nll, *, peer=False, values=None):
     else:
         scores |= {"baseline/gaussian_nll": 9.0}
         (made["trained"] / "training.json").write_text(json.dumps({"metrics": metrics}))
-    (made["measured"] / "evaluation.json").write_text(json.dumps(scores))
+    (made[measured] / "evaluation.json").write_text(json.dumps(scores))
     values = np.array([-nll - 1, -nll + 1]) if values is None else values
-    np.savez(made["measured"] / LOG_PROBS, test=values)
+    np.savez(made[measured] / LOG_PROBS, test=values)
     return made
 
 

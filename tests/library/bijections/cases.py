@@ -10,6 +10,7 @@ from ebflow.bijections import (
     Autoregressive,
     Bijection,
     Bounded,
+    Butterfly,
     ConditionalAffine,
     Convolution,
     Coupling,
@@ -17,6 +18,7 @@ from ebflow.bijections import (
     Dequantize,
     JohnsonSU,
     Logit,
+    LowRank,
     MonotoneSpline,
     Part,
     Reshape,
@@ -24,6 +26,8 @@ from ebflow.bijections import (
     SmoothLeakyReLU,
     Spline,
     Squeeze,
+    Triangular,
+    TriangularFactors,
 )
 from ebflow.networks import Interleaved, convnet, perceptron
 
@@ -166,6 +170,12 @@ CASES = {
     "dense": lambda: (Dense(matrix(4), torch.linspace(-1, 1, 4)), (4,)),
     "dense-frozen": lambda: (Dense(matrix(4, 2), torch.ones(4), trainable=False), (4,)),
     "dense-spectral": lambda: normalized(Dense(matrix(4), torch.ones(4)), (4,)),
+    "lower": lambda: (Triangular(matrix(4), upper=False), (4,)),
+    "upper": lambda: (stirred(Triangular(matrix(4), upper=True, bias=False), 0.1), (4,)),
+    "lu": lambda: (stirred(TriangularFactors(rotation(4))), (4,)),
+    "low-rank": lambda: (stirred(LowRank(4, 2, seeded())), (4,)),
+    "monarch": lambda: (stirred(Butterfly((2, 3), seeded()), 0.1), (6,)),
+    "butterfly": lambda: (stirred(Butterfly((2, 1, 2)), 0.1), (4,)),
     "zero": convolution,
     "zero-wide": lambda: convolution(side=5),
     "zero-weight-norm": lambda: normalized(*convolution(), parametrizations.weight_norm),

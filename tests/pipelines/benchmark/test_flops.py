@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from docs.measurements.runtime import ANCHORED, measured_peak, step_flops, training_steps
 from ebflow.anchor import Anchor
 from ebflow.architectures import convolutional, dense
 from ebflow.objectives import OBJECTIVES
 from ebflow.randomness import generator as derive
+from pipelines.paper.timing import ANCHORED, measured_peak, step_flops, training_steps
 
 BATCH, SIZE = 6, 5
 UNIT = 2 * BATCH * SIZE**2

@@ -14,9 +14,9 @@ from multiprocessing import get_context
 import pytest
 import torch
 
-from docs.measurements.runtime import training_steps
 from ebflow.anchor import Anchor
 from ebflow.architectures import dense, glow
+from pipelines.paper.timing import training_steps
 from tests.library.bijections.cases import seeded, stirred
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -2,9 +2,10 @@
 
 import pytest
 
-from docs.measurements.runtime import benchmark, crossover, step_flops, training_steps
+from docs.measurements.runtime import crossover
 from ebflow.anchor import Anchor
 from ebflow.architectures import convolutional, dense
+from pipelines.paper.timing import benchmark, step_flops, training_steps
 
 
 @pytest.mark.parametrize("made", [lambda: dense((8,)), lambda: convolutional((1, 4, 4))])

@@ -18,7 +18,7 @@ def pictures():
     return np.stack(load_sample_images().images)
 
 
-@pytest.mark.parametrize("size", [8, 32])
+@pytest.mark.parametrize("size", [8, 32, 64])
 def test_splits_share_no_pixel(size):
     covered = []
     for picture, y, x in places(SHAPE, size):
@@ -33,6 +33,12 @@ def test_splits_share_no_pixel(size):
         [512, 575],
         [576, 639],
     ]
+
+
+def test_large_patches_are_as_many_as_have_places(pictures):
+    x = natural_patches(64)
+    assert x.shape == (5_600, 3, 64, 64)
+    assert len(np.unique(x, axis=0)) == len(x)
 
 
 @pytest.mark.parametrize("size", [8, 32])

@@ -75,7 +75,7 @@ def test_columns_without_a_density_of_their_own_are_left_out_and_described(tmp_p
     manifest = prepare(write(tmp_path / "in.parquet", columns), tmp_path / "out")
     assert manifest.shape == (1,) and manifest.columns.names == ["id", "x", "y", "c"]
     assert manifest.warnings == (
-        "column id: dropped: identifier",
+        "column id: dropped: identifier, its values are ignored",
         "column y: dropped: equals 2 x + 1",
         "column c: dropped: always 3",
     )

@@ -39,7 +39,7 @@ def test_benchmarks_that_were_not_fetched_get_one_line(name, tmp_path, monkeypat
             use()
 
 
-@pytest.mark.parametrize("name", ["sine", "swirl", "checkerboard"])
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_toy_sources_are_samples_in_named_columns(name):
     reader = find_source(name).reader()
     assert reader.layout.columns == tuple(f"x{j + 1}" for j in range(reader.width))

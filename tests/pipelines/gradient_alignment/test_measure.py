@@ -71,10 +71,23 @@ def test_every_metric_is_documented(measured_with):
 
 
 def test_the_measurement_of_a_shifted_classifier(measured_with):
-    numbers = measured_with("pattern")
+    numbers = measured_with("linear")
     assert numbers["A3"] == pytest.approx(1, abs=1e-3) and abs(numbers["A1"]) < 0.5
     assert numbers["change/same"] == 1 and numbers["change/logit_gradient"] > 2
-    assert numbers["change/posterior"] < 1e-3
+    assert numbers["change/posterior"] < 1e-3 and numbers["pattern/logit"] > 0.9
+
+
+def test_the_measurement_of_a_rippled_classifier(measured_with):
+    numbers, plain = measured_with("ripple"), measured_with()
+    assert numbers["change/loss"] <= 2.1e-3 and numbers["change/loss_gradient"] > 1
+    assert plain["pattern/loss"] < 0.5 < numbers["pattern/loss"]
+
+
+@pytest.mark.parametrize("shift", ["quadratic", "sine"])
+def test_other_shifts_leave_the_predictions(measured_with, shift):
+    numbers = measured_with(shift)
+    assert numbers["change/same"] == 1 and numbers["change/logit_gradient"] > 0.1
+    assert numbers["A3"] == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", BLIND)

@@ -3,10 +3,11 @@
 import pytest
 
 from ebflow.errors import BadInput
-from pipelines.gradient_alignment.config import AlignmentConfig
+from pipelines.gradient_alignment.config import AlignmentConfig, NetworkConfig
 from pipelines.gradient_alignment.models import (
     BASELINE,
     BLIND,
+    CLIP,
     SCALES,
     flow_config,
     judge,
@@ -46,6 +47,8 @@ def test_every_seed_has_its_own_split_flows_points_judge_and_classifiers():
 def test_the_judge_has_another_architecture(shape, other):
     network = judge(AlignmentConfig(), shape).network
     assert network.name == other and network != SCALES["cpu"].classifier.network
+    residual = AlignmentConfig(classifier={"network": "resnet9"})
+    assert judge(residual, shape).network.name == "mlp"
 
 
 def test_a_control_differs_from_its_model_by_the_regularizer_alone():
@@ -84,7 +87,7 @@ def test_the_control_has_the_equivalent_strength():
 def test_shifted_models_are_the_baselines_training():
     found = by_name()
     assert found["fool-shift"].classifier == found[BASELINE].classifier
-    assert found["fool-shift"].shift == "pattern"
+    assert found["fool-shift"].shift == "linear"
     assert found["blind-flow"].classifier == found[BASELINE].classifier
     assert found["blind-flow"].shift == "flow"
 
@@ -93,3 +96,50 @@ def test_only_known_models_are_run():
     assert list(by_name(models=("anti",))) == [BASELINE, *BLIND.values(), "anti"]
     with pytest.raises(BadInput, match=r"--models: found 'nothing', expected some of baseline"):
         models(AlignmentConfig(models=("nothing",)))
+
+
+def test_options_change_every_training():
+    options = {"network": "cnn", "hidden": 8, "epochs": 2, "lr": 0.1, "optimizer": "sgd",
+               "schedule": "steps", "weight_decay": 5e-4,
+               "batch_size": 32, "clip": 0.5}  # fmt: skip
+    found = by_name(classifier=options, custom={"name": "gnorm", "weight": 0.2})
+    for name, model in found.items():
+        training = model.classifier
+        assert training.network == NetworkConfig(name="cnn", hidden=8), name
+        for option in options.keys() - {"network", "hidden"}:
+            assert getattr(training, option) == options[option], (name, option)
+    assert (
+        by_name()["score"].classifier.clip == CLIP and by_name()["gnorm"].classifier.clip is None
+    )
+
+
+def test_another_architecture_has_its_own_width():
+    network = by_name(classifier={"network": "resnet9"})[BASELINE].classifier.network
+    assert network == NetworkConfig(name="resnet9")
+    assert by_name(classifier={"hidden": 32})[BASELINE].classifier.network.hidden == 32
+
+
+def test_a_custom_regularizer_and_its_control():
+    asked = {"name": "score", "weight": 0.3, "stability": 0.01, "step": 0.1, "slices": 4,
+             "estimator": "taylor", "directions": "gaussian",
+             "clip": 2.0, "noise": 0.2}  # fmt: skip
+    found = by_name(custom=asked, models=("baseline",))
+    assert list(found)[-2:] == ["custom", "custom-control"]
+    own, other = found["custom"].classifier, found["custom-control"].classifier
+    for option in asked.keys() - {"clip", "noise"}:
+        assert getattr(own.regularizer, option) == asked[option], option
+    assert other.regularizer.name == "gnorm"
+    assert other.regularizer.weight == pytest.approx(0.3 * (1 + 8 * 0.01 / (4 * 0.1**2)))
+    assert (
+        (own.clip, own.noise, own.smoothing) == (other.clip, other.noise, 0.1) == (2.0, 0.2, 0.1)
+    )
+    assert "custom-control" not in by_name(custom=asked | {"name": "gnorm"})
+
+
+@pytest.mark.parametrize(("custom", "message"), [
+    ({"name": "score"}, "--custom.weight: found 0, expected a number above 0"),
+    ({"weight": 0.1}, "--custom.name: found none beside other options of custom, expected score"),
+])  # fmt: skip
+def test_an_incomplete_regularizer_is_refused(custom, message):
+    with pytest.raises(BadInput, match=message):
+        by_name(custom=custom)

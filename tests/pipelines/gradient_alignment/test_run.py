@@ -34,6 +34,11 @@ def two_classes(tmp_path_factory):
     (("--data.label", "kind", "--models", "x"), r"--models: found 'x', expected some of"),
     (("--data.label", "kind", "--data.rows", "50"), r"--data.rows: found 40 training rows"),
     (("--data.label", "kind", "--noise", "0"), r"--noise: found 0.0"),
+    (("--data.label", "kind", "--classifier.lr", "-1"), r"--classifier.lr: found -1"),
+    (("--data.label", "kind", "--classifier.network", "resnet9", "--classifier.hidden", "12"),
+     r"network resnet9, hidden: found 12, expected a multiple of 8"),
+    (("--data.label", "kind", "--custom.name", "score"), r"--custom.weight: found 0"),
+    (("--data.label", "kind", "--custom.slices", "0"), r"--custom.slices: found 0"),
 ])  # fmt: skip
 def test_bad_input_is_told_in_one_line(home, ebflow, two_classes, options, line):
     found = ebflow("run", "gradient-alignment", "--data.source", two_classes, *options)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from ebflow.alignment.classifiers import CLASSIFIERS
 from ebflow.alignment.logit import ClassLogit, shifted, stripes
 from ebflow.alignment.metrics import gradients
 from ebflow.alignment.regularizers import smallest_trace
@@ -42,7 +43,7 @@ def weights(trained):
     return torch.cat([p.detach().flatten() for p in trained.parameters()])
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_initial_weights_depend_only_on_the_seed(name):
     make = partial(untrained, NetworkConfig(name=name, hidden=32), SHAPE, 10)
     one, same, other = (torch.cat([p.flatten() for p in make(k).parameters()]) for k in (0, 0, 1))
@@ -55,6 +56,24 @@ def test_examples_do_not_affect_each_other():
     together = gradients(made, x, labels).classes
     alone = [gradients(made, row[None], labels[:1]).classes for row in x]
     torch.testing.assert_close(together, torch.cat(alone, 1))
+
+
+def test_gradient_descent_has_momentum_and_weight_decay_and_falls_by_tenths():
+    """Two steps against the formula, the second at a tenth of the rate."""
+    x, labels = torch.rand(8, 16, generator=seeded()), torch.arange(8) % 2
+    options = {"optimizer": "sgd", "schedule": "steps", "weight_decay": 0.1, "lr": 0.5}
+    config = ClassifierConfig(epochs=2, batch_size=8, noise=0, **options)
+    made, slow = (untrained(NetworkConfig(hidden=8), (4, 4), 2, 0) for _ in range(2))
+    list(train(config, made, (x, labels), (x, labels)))
+    velocity = [torch.zeros_like(p) for p in slow.parameters()]
+    for rate in (0.5, 0.05):
+        loss = torch.nn.functional.cross_entropy(slow(x), labels)
+        slopes = torch.autograd.grad(loss, list(slow.parameters()))
+        with torch.no_grad():
+            for p, v, slope in zip(slow.parameters(), velocity, slopes, strict=True):
+                v.mul_(0.9).add_(slope + 0.1 * p)
+                p.sub_(rate * v)
+    torch.testing.assert_close(weights(made), weights(slow))
 
 
 @pytest.mark.parametrize("regularizer", [RegularizerConfig(), SCORE, GNORM])

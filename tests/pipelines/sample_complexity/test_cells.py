@@ -16,6 +16,7 @@ from pipelines.sample_complexity.config import (
     DenoiserCell,
     FiniteCell,
     NetworkCell,
+    SpoiledCell,
     cells,
     title,
 )
@@ -94,6 +95,7 @@ TINY = {
     FiniteCell: {"ratio": 8.0},
     NetworkCell: {"steps": 5},
     DenoiserCell: {"lengths": (1, 3), "levels": 2},
+    SpoiledCell: {"samples": 200},
 }
 
 

@@ -23,7 +23,10 @@ SMOKE = ComplexityConfig(scale="smoke")
 def study(tmp_path_factory):
     """The output of a study of tiny cells, whose stages run in this process."""
     root = tmp_path_factory.mktemp("study")
-    small = [c.model_copy(update={"steps": 3}) if hasattr(c, "steps") else c for c in cells(SMOKE)]
+    small = [
+        c.model_copy(update={"steps": 3}) if hasattr(c, "width") and hasattr(c, "steps") else c
+        for c in cells(SMOKE)
+    ]
     folders = []
     for index, cell in enumerate(small):
         folders.append(root / str(index))
@@ -39,9 +42,9 @@ def study(tmp_path_factory):
 def test_the_results_have_one_row_for_each_network(study):
     rows = pd.read_parquet(study / "results.parquet")
     keys = ["panel", "learner", "ratio", "size", "eta", "distribution", "m", "step", "seed",
-            "width", "depth"]  # fmt: skip
+            "width", "depth", "sampler", "delta", "epsilon"]  # fmt: skip
     assert not rows.duplicated(keys).any()
-    assert set(rows["panel"]) == {"finite", "networks", "truths"}
+    assert set(rows["panel"]) == {"finite", "networks", "truths", "sampling"}
 
 
 @pytest.mark.system
@@ -52,10 +55,12 @@ def test_the_numbers_have_exponents_claims_and_cost(study):
     assert against == {against for panels in conclude.SERIES.values() for against, _ in panels}
     quantities = {claim["quantity"] for claim in numbers["claims"]}
     assert {f"exponent of m*_D in {what}" for what in ("R/σ", "1/δ", "d")} <= quantities
-    assert len(numbers["claims"]) == 13 and len(numbers["findings"]) == 2
+    assert len(numbers["claims"]) == 16 and len(numbers["findings"]) == 2
     for claim in numbers["claims"]:
         assert set(claim) >= {"claim", "verdict", "value", "low", "high", "expected", "units"}
-        assert claim["verdict"] == "not decided at this size"
+        is_trained = claim["figure"] != "sampling"
+        assert (claim["value"] is None) == is_trained
+        assert not is_trained or claim["verdict"] == "not decided at this size"
         assert claim["expected"] not in ("more than 0", "less than 0"), "effects have a margin"
     assert [check["passed"] for check in numbers["checks"]] == [None] * 2
     assert numbers["study/cells"] == len(cells(SMOKE))

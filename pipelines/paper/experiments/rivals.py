@@ -1,6 +1,4 @@
-"""Ways to train linear layers for equal seconds; writes the numbers of ``rivals.md``.
-
-    python docs/measurements/rivals.py --seeds 5 --threads 1
+"""Ways to train linear layers for equal seconds.
 
 Every method trains the same layers, with and without whitening, at the same learning rate. The NLL
 is the exact one of the map from data to latent. Beside them stand densities of other packages.
@@ -8,24 +6,15 @@ is the exact one of the map from data to latent. Beside them stand densities of 
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Literal
 
 from pipelines.config import AnchorConfig, Dense, DensityConfig, Objective, PreprocessConfig
 from pipelines.config.recipes import for_source
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
-from pipelines.paper.compare import compare
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.rivals import LENGTH, peers
 
 SECONDS = 10.0  # Seconds of a training at scale ``cpu``
-
-
-class RivalsConfig(PaperConfig):
-    """Ways to train linear layers for equal seconds, and densities of other packages."""
-
-    experiment: Literal["rivals"] = "rivals"
-    """the only one"""
 
 
 # The best one of 5e-4, 1.5e-3 and 5e-3 by validation rows of two seeds, for every method that has
@@ -57,7 +46,7 @@ PREPROCESSINGS = {
 }
 
 
-def _of_layers(config: PaperConfig, seed: int) -> Iterator[Cell]:
+def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell per method and preprocessing, and one per peer."""
     preprocessings = ("white",) if config.scale == "smoke" else PREPROCESSINGS
     for name, preprocessing in product(METHODS, preprocessings):
@@ -84,7 +73,7 @@ def _flow(config: PaperConfig, seed: int, name: str, preprocessing: str) -> Dens
     )
 
 
-def _gains(finished: Sequence[Finished]) -> list[Row]:
+def rows(finished: Sequence[Finished]) -> list[Row]:
     """Returns one row per cell, with the gain over ``ml`` on whitened data of the seed."""
     exact = {one.cell.seed: one for one in finished if [*one.cell.labels.values()] == EXACT}
     return [one.row | one.gain(exact.get(one.cell.seed), "gain") for one in finished]
@@ -98,7 +87,7 @@ RIVALS = Experiment(
     "row by row; ±: 95 %, over seeds, or test rows of one seed; maf, nsf, gmm: other "
     "packages'",
     source="digits",
-    cells=_of_layers,
+    cells=cells,
     columns=(
         Column("time/train_s", "s", 0, interval=False),
         cell.STEPS,
@@ -106,13 +95,5 @@ RIVALS = Experiment(
         Column("test/nll", "NLL", 2),
         Column("gain", "gain", 2),
     ),
-    rows=_gains,
+    rows=rows,
 )
-
-rivals = compare  # The stage of this script
-
-
-if __name__ == "__main__":
-    from experiments import main
-
-    main(RivalsConfig, RIVALS)

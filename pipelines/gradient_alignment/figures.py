@@ -1,0 +1,238 @@
+"""Figures of the study: planes of metrics, gradients, ascended pictures and curves."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipelines.gradient_alignment.config import SIGMAS
+from pipelines.gradient_alignment.measure import FRACTIONS
+from pipelines.gradient_alignment.models import BASELINE, BLIND, MODELS
+from pipelines.gradient_alignment.questions import Study
+from pipelines.reporting.statistics import Interval
+from pipelines.reporting.style import BASELINE as ORANGE
+from pipelines.reporting.style import DATA, FLOW, Captioned, is_picture, panels, show_tiles, tiles
+
+Arrays = Mapping[str, np.ndarray]  # Images, gradients and ascended pictures of a model
+
+ACROSS = 8  # Test images in a row of gradients
+
+# The models in planes of two metrics.
+COLOURS = {
+    "baseline": DATA, "score": FLOW, "score-free": "#6fa3d8", "score-control": "#8a6fb3",
+    "centred": "#00838f", "centred-control": "#7fb8bd", "blind-gaussian": "black",
+    "gnorm": "#b39ddb", "anti": ORANGE, "paper-score": "#2a8c6a", "paper-control": "#7fc7ab",
+    "paper-anti": "#e0a13a", "fool-shift": "#c2185b", "fool-weights": "#e57399",
+    "fool-ripple": "#7b1fa2", "code-score": "#8c6d31",
+    "code-control": "#c7a76b", "custom": "#d32f2f", "custom-control": "#ef9a9a",
+}  # fmt: skip
+
+# The baseline with something added to its logits.
+UNTRAINED = [name for name, model in MODELS.items() if model.shift != "none"]
+
+# Metrics of density ratios, with their titles, and curves of pixel perturbation.
+RATIOS = {"log mean ratio": "log of the mean ratio", "mean log ratio": "mean of the log ratio"}
+CURVES = ("curve/own/raw", "curve/other/raw", "curve/own/centred")
+
+# Models below the baseline, the array that is shown, and the caption.
+FOOLED = {
+    "fooled": (
+        ("fool-shift", "fool-weights"),
+        "gradients",
+        "Gradients of the true class's logit. The first two classifiers have the same "
+        "predictions: 100 t·x is added to every logit, with vertical stripes t. The last one has "
+        "the stripes trained into its weights. Each is on its own scale: red raises the logit, "
+        "blue lowers it.",
+    ),
+    "rippled": (
+        ("fool-shift", "fool-ripple"),
+        "loss",
+        "Gradients of the loss, each on its own scale. A shift of all logits leaves them. Waves "
+        "of a height of 0.001 nats, one for each logit, change a loss by less than 0.002 nats, "
+        "but its gradient to stripes.",
+    ),
+}  # fmt: skip
+
+# Pairs of metrics, one a panel, and the caption.
+PLANES = {
+    "gauge": (
+        (("A1", "A3"),),
+        "A1, which a shift of all logits moves, and A3, which none moves. Up to the vertical "
+        "lines A1 is had by a class-blind Gaussian or flow on the baseline's logits, which moves "
+        "along the horizontal line.",
+    ),
+    "trade-off": (
+        (("A1", "accuracy"), ("gradient", "A3")),
+        "What alignment costs in test accuracy, and how long the gradients are.",
+    ),
+    "follows": (
+        (("A3", "PP/own/centred"), ("A1", "PP/own/raw"), ("A1", "DSM-cos")),
+        "What may follow alignment: mean accuracy while the least salient pixels are filled in, "
+        "by centred and by raw gradients, and the DSM cosine.",
+    ),
+}  # fmt: skip
+
+# The models whose gradients and ascended pictures are shown.
+PICTURED = ("baseline", "blind-gaussian", "score", "score-control", "centred", "anti",
+            "paper-score", "custom")  # fmt: skip
+
+
+def figures(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:
+    """Returns the figures of examples with a shape, by name."""
+    made = _fooled(study, shape) if is_picture(shape) else {}
+    if _measured(study, *(f"{kind}/{sigma:g}" for kind in RATIOS for sigma in SIGMAS)):
+        made["density-ratio"] = _density_ratios(study)
+    if any(CURVES[0] in arrays for arrays in study.arrays.values()):
+        made["perturbation"] = _perturbation(study)
+    for name, (pairs, caption) in PLANES.items():
+        present = [pair for pair in pairs if _measured(study, *pair)]
+        if present:
+            made[name] = _plane(study, present, caption, gauge=name == "gauge")
+    pictures = {name: study.arrays[name] for name in PICTURED
+                if "images" in study.arrays.get(name, ())}  # fmt: skip
+    if is_picture(shape) and pictures:
+        made |= {"gradients": _gradients(pictures, shape),
+                 "samples": _samples(study, pictures, shape)}  # fmt: skip
+    return made
+
+
+def _measured(study: Study, *metrics: str) -> list[str]:
+    """Returns the models to draw, which have the metrics with all seeds."""
+    known = study.numbers.reindex(columns=metrics).notna().all(axis=1).groupby("model").all()
+    return [name for name in COLOURS if known.get(name, False)]
+
+
+def _plane(
+    study: Study, pairs: Sequence[tuple[str, str]], caption: str, *, gauge: bool
+) -> Captioned:
+    """Draws the models by pairs of metrics, one panel each."""
+    figure, axes = panels(len(pairs), 3 + 3 * len(pairs), 4, squeeze=False)
+    for axis, (x, y) in zip(axes[0], pairs, strict=True):
+        for name in _measured(study, x, y):
+            (at, dx), (height, dy) = (_bar(study.interval(metric, name)) for metric in (x, y))
+            axis.errorbar(at, height, xerr=dx, yerr=dy, label=name, **_marker(name))
+        axis.set(xlabel=x, ylabel=y)
+    if gauge:
+        for name, style in zip(BLIND.values(), ("--", ":"), strict=True):
+            at = study.interval("A1", name).value
+            axes[0, 0].axvline(at, color="black", ls=style, lw=1, label=name)
+        axes[0, 0].axhline(study.interval("A3", BASELINE).value, color="black", lw=0.5)
+    _legend(figure, axes[0, 0])
+    return figure, f"{caption} Bars are 95 % intervals over seeds."
+
+
+def _marker(name: str) -> dict[str, str]:
+    """Returns the colour and the marker of a model: those that train nothing have a diamond."""
+    return {"fmt": "D" if name in UNTRAINED else "o", "color": COLOURS[name]}
+
+
+def _bar(mean: Interval) -> tuple[float, float]:
+    """Returns a mean and half of its interval, 0 for one seed."""
+    return mean.value, float(np.nan_to_num(mean.high - mean.value))
+
+
+def _density_ratios(study: Study) -> Captioned:
+    """Draws both density ratios of every model by the noise."""
+    figure, axes = panels(len(RATIOS), 9, 3.6)
+    for axis, (kind, title) in zip(axes, RATIOS.items(), strict=True):
+        names = [f"{kind}/{sigma:g}" for sigma in SIGMAS]
+        for model in _measured(study, *names):
+            means = [study.interval(name, model).value for name in names]
+            axis.plot(SIGMAS, means, marker=".", **_line(model))
+        axis.axhline(0, color="black", lw=0.5)
+        axis.set(xlabel="standard deviation of the noise", title=title, ylabel="nats")
+        axis.set_yscale("symlog", linthresh=1)
+    _legend(figure, axes[0])
+    return figure, (
+        "Density ratio of noisy and clean test images, p(x + η | y) / p(x | y). Above 0 a "
+        "classifier takes the noisy image for the denser one. Outliers dominate the mean. Means "
+        "over seeds."
+    )
+
+
+def _perturbation(study: Study) -> Captioned:
+    """Draws accuracies by the share of the least salient pixels that are filled in."""
+    figure, axes = panels(len(CURVES), 3.6 * len(CURVES), 3.4, sharey=True)
+    for axis, curve in zip(axes, CURVES, strict=True):
+        for model in COLOURS:
+            if curve in study.arrays.get(model, ()):
+                axis.plot(FRACTIONS, study.arrays[model][curve], **_line(model))
+        axis.set(xlabel="share of pixels filled in", title=curve.removeprefix("curve/"))
+    axes[0].set_ylabel("accuracy")
+    _legend(figure, axes[0])
+    return figure, (
+        "Accuracy while the least salient pixels are filled in with the image's mean, with the "
+        "first seed; higher is better. The model itself (own) or a network of another "
+        "architecture (other) judges, by raw or class-mean-centred gradients."
+    )
+
+
+def _line(model: str) -> dict[str, str]:
+    """Returns colour, style and label of a model's curve: dashed if it trains nothing."""
+    style = "--" if model in UNTRAINED else "-"
+    return {"color": COLOURS[model], "ls": style, "label": model}
+
+
+def _legend(figure: Figure, axis: Axes) -> None:
+    """Draws the legend of an axis on the right of all axes."""
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", fontsize=8)
+
+
+def _strips(rows: Mapping[str, np.ndarray]) -> Figure:
+    """Draws strips of tiles below each other, with their names on the left."""
+    figure, axes = panels(width=8, height=0.9 * len(rows), down=len(rows))
+    for axis, (name, picture) in zip(axes, rows.items(), strict=True):
+        axis.imshow(picture, cmap="gray" if name == "image" else "RdBu_r", vmin=0, vmax=1)
+        axis.set(xticks=[], yticks=[])
+        axis.set_ylabel(name, rotation=0, ha="right", va="center")
+        axis.grid(visible=False)
+    return figure
+
+
+def _gradients(pictures: Mapping[str, Arrays], shape: Sequence[int]) -> Captioned:
+    images = next(iter(pictures.values()))["images"]
+    rows = {"image": tiles(images, shape, ACROSS)}
+    rows |= {name: _signed(arrays["gradients"], shape) for name, arrays in pictures.items()}
+    rows |= {f"{name}, centred": _signed(pictures[name]["centred"], shape)
+             for name in (BASELINE, "score") if name in pictures}  # fmt: skip
+    return _strips(rows), (
+        "Gradients of the true class's logit at test images, each on its own scale: red raises "
+        "the logit, blue lowers it. Centred: less the mean over classes."
+    )
+
+
+def _fooled(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:
+    """Draws gradients of fooled classifiers below the baseline's: of logits, and of losses."""
+    baseline, made = study.arrays.get(BASELINE, {}), {}
+    for name, (models, kind, caption) in FOOLED.items():
+        pictures = [(BASELINE, baseline)]
+        pictures += [(model, study.arrays[model]) for model in models if model in study.arrays]
+        if len(pictures) > 1 and all(kind in arrays for _, arrays in pictures):
+            rows = {"image": tiles(baseline["images"], shape, ACROSS)}
+            rows |= {model: _signed(arrays[kind], shape) for model, arrays in pictures}
+            made[name] = _strips(rows), caption
+    return made
+
+
+def _signed(rows: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Returns signed images, summed over colours, as tiles: each on its own scale about 1/2."""
+    grey = rows.reshape(len(rows), -1, *shape[-2:]).sum(1).reshape(len(rows), -1)
+    most = np.abs(grey).max(1, keepdims=True)
+    return tiles(0.5 + 0.5 * grey / np.where(most > 0, most, 1), shape[-2:], ACROSS)
+
+
+def _samples(study: Study, pictures: Mapping[str, Arrays], shape: Sequence[int]) -> Captioned:
+    across = min(4, len(pictures))
+    down = -(-len(pictures) // across)
+    figure, axes = panels(across, 2 * across, 2.3 * down, down=down, squeeze=False)
+    for axis, (name, arrays) in zip(axes.flat, pictures.items(), strict=False):
+        show_tiles(axis, arrays["samples"], shape, 5)
+        log_density = study.interval("samples/log density", name).value
+        axis.set_title(f"{name}\nlog p / D = {log_density:.2f}", fontsize=8)
+    for axis in axes.flat:
+        axis.axis("off")
+    return figure, (
+        "Pictures of activity maximization, and their mean log-density a dimension under the "
+        "reference (nats)."
+    )

@@ -1,0 +1,91 @@
+"""Tables of the study, with a row for each model."""
+
+from collections.abc import Mapping, Sequence
+
+from pipelines.gradient_alignment.config import SIGMAS
+from pipelines.gradient_alignment.questions import Study
+from pipelines.reporting.result import Table, plus_minus
+from pipelines.reporting.statistics import Interval
+
+Column = tuple[str, str, int]  # A metric in a table, its heading, and its decimals
+
+# The columns of the table of models.
+COLUMNS: Sequence[Column] = (
+    ("accuracy", "accuracy", 3),
+    ("gradient", "‖g‖", 2),
+    ("trace", "tr H", 0),
+    ("A1", "A1", 3),
+    ("A1/over gaussian", "A1 over Gaussian", 3),
+    ("A1/over flow", "A1 over flow", 3),
+    ("A2", "A2", 3),
+    ("A3", "A3", 3),
+    ("A1/centred", "A1 centred", 3),
+    ("DSM-cos", "DSM-cos", 3),
+    ("relF-opt/centred", "relF-opt centred", 3),
+    ("GAN-test", "GAN-test", 2),
+    ("samples/log density", "log p / D", 2),
+    ("PP/own/raw", "PP own", 3),
+    ("PP/own/centred", "PP centred", 3),
+    ("PP/other/raw", "PP other", 3),
+    ("PP/other/centred", "PP other, centred", 3),
+)
+
+# The metrics on a terminal.
+BRIEF = ("accuracy", "gradient", "A1", "A1/over gaussian", "A1/over flow", "A3", "PP/own/raw")
+
+# The columns of the table of density ratios.
+RATIOS = [(f"{kind}/{sigma:g}", f"{kind}, {sigma:g}", 2)
+          for kind in ("mean log ratio", "log mean ratio") for sigma in SIGMAS]  # fmt: skip
+
+NOTE = "Means over seeds ± 95 % intervals."
+METRICS = (
+    " A1 over: less that of the baseline of the seed with the class-blind density on every logit; "
+    "A1 centred: of the centred gradient with the class's whole score. PP: mean accuracy while "
+    "the least salient pixels are filled in, by own or class-mean-centred gradients, judged by "
+    "the model or a network of another architecture (as the GAN-test is); log p / D: log-density "
+    "of ascended pictures under the reference, nats a dimension."
+)
+OF_RATIOS = (
+    "log p(x + η | y) − log p(x | y) in nats, by deviation of the noise η: the mean of the "
+    "logarithm, and the logarithm of the mean, which outliers dominate. Means over seeds ± 95 % "
+    "intervals. Above 0 the noisy image is taken for the denser one."
+)
+
+
+def headline(study: Study) -> Table:
+    """Returns the table of models that a terminal shows."""
+    return _by_model("Models", study, [column for column in COLUMNS if column[0] in BRIEF], NOTE)
+
+
+def tables(study: Study, reference: Mapping[str, Interval]) -> list[Table]:
+    """Returns the tables of the page."""
+    return [
+        _by_model("Models", study, COLUMNS, NOTE + METRICS),
+        _by_model("Density ratios of noisy and clean test images", study, RATIOS, OF_RATIOS),
+        Table(
+            "What the models are",
+            ("model", "about", "λ", "diagnosis"),
+            [(name, model.about, f"{model.classifier.regularizer.weight:.3g}",
+              study.diagnoses[name]) for name, model in study.models.items()],
+        ),
+        Table(
+            "Reference flows and class-blind densities",
+            ("quantity", "value"),
+            [(name.removeprefix("reference/"), plus_minus(one, 4))
+             for name, one in reference.items()],
+            f"{NOTE} Log-densities: nats a dimension, at noisy points.",
+        ),
+    ]  # fmt: skip
+
+
+def _by_model(title: str, study: Study, columns: Sequence[Column], note: str) -> Table:
+    """Returns a table with a row for each model, without columns that no model has."""
+    measured = [column for column in columns if column[0] in study.numbers]
+    rows = [
+        (
+            name,
+            *(plus_minus(study.interval(metric, name), digits) for metric, _, digits in measured),
+        )
+        for name in study.models
+    ]
+    return Table(title, ("model", *(heading for _, heading, _ in measured)), rows, note)

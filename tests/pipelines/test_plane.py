@@ -1,0 +1,74 @@
+"""Flows beside known densities in the plane: excesses over likelihood, verdicts and pictures."""
+
+import json
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from ebflow.toy_densities import SMOOTHED
+from pipelines.paper.cell import Finished
+from pipelines.paper.config import PaperConfig
+from pipelines.paper.diverge import SQUARE
+from pipelines.paper.experiments.plane import LENGTHS, MARGIN, PLANE, conclude, excesses, rows
+from pipelines.paper.table import OBJECTIVES
+from pipelines.reporting import plane
+
+# How far the density of an objective's flow is below ml's, in nats.
+BELOW = {"ml": 0.0, "sml": 0.01, "ssm_vr": 0.05, "dsm": 0.3, "fd_ssm": 0.0}
+
+
+def finished(folder, seeds=1):
+    """Cells whose flows have known log-densities of the points."""
+    found = []
+    points = np.random.default_rng(0).normal(size=400)
+    for cell in PLANE.all_cells(PaperConfig(experiment="plane", scale="smoke", seeds=seeds)):
+        density, objective = cell.labels.values()
+        place = folder / f"{density}-{objective}-{cell.seed}"
+        place.mkdir()
+        noise = 0.01 * np.random.default_rng(len(found)).normal(size=400)
+        values = points - BELOW[objective] + noise
+        np.savez(place / "arrays.npz", model_log_probs=values)
+        (place / "evaluation.json").write_text(json.dumps({"study/kl": 0.1}))
+        (place / "training.json").write_text(json.dumps({"metrics": {"train/steps": 2000}}))
+        found.append(Finished(cell, {"trained": place, "measured": place}))
+    return found
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_excess_over_likelihood_is_of_the_same_points(tmp_path, seeds):
+    found = excesses(finished(tmp_path, seeds))
+    for density, objective in product(LENGTHS, OBJECTIVES.values()):
+        excess = found[density, objective]
+        assert excess.value == pytest.approx(BELOW[objective], abs=0.005)
+        assert excess.df == (399 if seeds == 1 else 2)
+
+
+def test_a_claim_holds_where_the_excess_is_below_the_margin(tmp_path):
+    cells = finished(tmp_path)
+    verdicts = [claim.verdict for claim in conclude(cells).claims]
+    assert verdicts == ["holds", "does not hold", "holds"] * 3 and 0.05 < MARGIN < 0.3
+    assert rows(cells)[3]["excess"] == pytest.approx(0.3, abs=0.005)
+
+
+def test_all_objectives_learn_the_same_smoothed_density():
+    """Denoising score matching smooths by itself; the others train on noised rows."""
+    for scale in ("smoke", "cpu", "full"):
+        for cell in PLANE.all_cells(PaperConfig(experiment="plane", scale=scale)):
+            flow, own = cell.config, getattr(cell.config.objective, "sigma", 0.0)
+            assert math.hypot(flow.train.noise, own) == pytest.approx(0.375)
+            assert flow.anchor.weight == 0 and not flow.preprocess.match_after
+
+
+def test_pictures_are_of_the_density_at_the_centres_of_pixels():
+    truth = SMOOTHED["sine"](0.375)
+    arrays = plane.evaluate(truth, SQUARE, pixels=20, arrows=4)
+    x = torch.tensor([[-9 + 18 * 12.5 / 20, -9 + 18 * 3.5 / 20]], dtype=torch.float64)
+    assert arrays["log_prob"][3, 12] == pytest.approx(float(truth.log_prob(x)), rel=1e-5)
+    assert arrays["score"].shape == (4, 4, 2)
+    axes = Figure().subplots(1, 3)
+    for axis, picture in zip(axes, plane.PICTURES, strict=True):
+        plane.draw(axis, picture, arrays, SQUARE)
