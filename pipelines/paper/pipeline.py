@@ -3,13 +3,16 @@
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.stages import Artefact
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.everything.graph import EVERYTHING
 from pipelines.paper.graph import EXPERIMENT
 
 
 def chosen(config: PaperConfig) -> Pipeline:
     """Returns the pipeline that a configuration asks for."""
-    return EVERYTHING if config.experiment == "all" else EXPERIMENT
+    if config.experiment != "all":
+        return EXPERIMENT
+    from pipelines.paper.everything.graph import EVERYTHING  # imports torch and MLflow
+
+    return EVERYTHING
 
 
 def check(config: PaperConfig) -> object:
