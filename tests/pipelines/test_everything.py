@@ -87,6 +87,13 @@ def test_an_item_has_the_numbers_of_its_claims_and_checks():
     assert found.verdict == "does not hold" and "It is exact. error: 0.5" in found.text
 
 
+def test_a_claim_without_a_number_leaves_the_text_to_the_main_table():
+    claims = decide([(Question("It is.", "x", above(0), item="E4"), None)])
+    table = {"headings": ["objective", "NLL"], "rows": [["ml", "90.0"]]}
+    found = ITEM.measured(summary(claims, headline=table) | {"rows": [{"labels": {"o": "ml"}}]})
+    assert (found.text, found.verdict) == ("ml: NLL 90.0", "not decided at this size")
+
+
 def test_an_item_without_claims_shows_the_lines_with_a_published_number():
     table = {
         "headings": ["network", "objective", "NLL", "paper"],

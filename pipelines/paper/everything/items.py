@@ -30,16 +30,21 @@ class Item:
     options: str = ""  #: Options that restrict the study to this item
 
     def measured(self, summary: Summary) -> "Measured":
-        """Returns what the result of the study says of this item."""
-        judged = [claim for claim in summary["claims"] if claim["item"] == self.id]
+        """Returns what the result of the study says of this item.
+
+        Claims without a number are left out of the text, but not of the verdict. If none has a
+        number, the text has lines of the study's main table.
+        """
+        claims = [claim for claim in summary["claims"] if claim["item"] == self.id]
         checks = [check for check in summary["checks"] if check["item"] == self.id]
-        verdicts = [claim["verdict"] for claim in judged]
+        verdicts = [claim["verdict"] for claim in claims]
         verdicts += [CHECKED[check["verdict"]] for check in checks]
-        texts = [_claim_text(claim) for claim in judged] + [_check_text(check) for check in checks]
+        texts = [_claim_text(claim) for claim in claims if claim["estimate"]]
+        texts += [_check_text(check) for check in checks if check["value"] is not None]
         shown = texts[:MOST_NUMBERS]
         if len(texts) > MOST_NUMBERS:
             count = sum(verdict == HOLDS for verdict in verdicts)
-            shown.append(f"{count} of {len(texts)} claims hold")
+            shown.append(f"{count} of {len(verdicts)} claims hold")
         return Measured("; ".join(shown) or _best(summary), overall(verdicts))
 
 
@@ -70,15 +75,12 @@ def overall(verdicts: Sequence[str]) -> str:
 
 
 def _claim_text(claim: Mapping[str, Any]) -> str:
-    if not claim["estimate"]:
-        return f"{claim['claim']} Not measured"
     units = f" {claim['units']}" if claim["units"] else ""
     return f"{claim['claim']} {claim['quantity']}: {claim['estimate']}{units}"
 
 
 def _check_text(check: Mapping[str, Any]) -> str:
-    value = "not measured" if check["value"] is None else f"{check['value']:.3g}"
-    return f"{check['check']} {check['quantity']}: {value}"
+    return f"{check['check']} {check['quantity']}: {check['value']:.3g}"
 
 
 def _best(summary: Summary) -> str:
