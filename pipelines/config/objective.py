@@ -45,6 +45,12 @@ class ScoreMatching(Objective):
     of lazy_ml"""
 
 
+class ExactSm(ScoreMatching):
+    """Score matching with the exact trace; for two dense layers, or few columns."""
+
+    name: Literal["exact_sm"] = "exact_sm"
+
+
 class Dsm(ScoreMatching):
     """Denoising score matching."""
 
@@ -86,7 +92,8 @@ class TaylorSm(Ssm):
 
 # The classes of objectives by ``name``.
 AnyObjective = Annotated[
-    Likelihood | Dsm | FdSsm | Ssm | TaylorSm, Field(discriminator="name", description="objective")
+    Likelihood | Dsm | ExactSm | FdSsm | Ssm | TaylorSm,
+    Field(discriminator="name", description="objective"),
 ]
 
 OBJECTIVES: dict[str, type[Objective]] = kinds(FieldInfo.from_annotation(AnyObjective))

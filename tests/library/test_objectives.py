@@ -82,6 +82,7 @@ def fd_ssm(log_p, x):
 REFERENCES = {
     "ml": (objectives.ml, lambda log_p, x: -log_p(x)),
     "dsm": (partial(objectives.dsm, sigma=SIGMA), dsm),
+    "exact_sm": (objectives.exact_sm, exact_sm),
     "ssm": (objectives.ssm, ssm),
     "ssm, 3 slices": (partial(objectives.ssm, slices=3), partial(ssm, slices=3)),
     "ssm_vr": (objectives.ssm_vr, ssm_vr),
