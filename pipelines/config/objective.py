@@ -59,11 +59,13 @@ class Dsm(ScoreMatching):
     """noise, in units of the preprocessed data"""
     sigma_end: float | None = Field(None, gt=0)
     """noise at the end of training, geometrically from sigma; None: sigma throughout"""
+    antithetic: bool = False
+    """noise of both signs for every example: less variance at small sigma, twice the cost"""
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The noise."""
-        return {"sigma": self.sigma}
+        return {"sigma": self.sigma, "antithetic": self.antithetic}
 
 
 class FdSsm(ScoreMatching):
@@ -80,12 +82,17 @@ class Ssm(ScoreMatching):
     name: Literal["ssm", "ssm_vr"] = "ssm"
     slices: int = Field(1, ge=1)
     """random directions per example"""
+    directions: Literal["rademacher", "gaussian", "sphere", "orthogonal"] = "rademacher"
+    """distribution of these directions: signs, normal, uniform on a sphere; or the last, and
+    orthogonal to each other"""
 
 
 class TaylorSm(Ssm):
     """Sliced score matching by differences of energies."""
 
     name: Literal["taylor_sm"] = "taylor_sm"
+    estimator: Literal["taylor", "taylor_cv", "two_sided"] = "taylor_cv"
+    """estimator of the trace: one-sided, one-sided with its control variate, or two-sided"""
     step: float = Field(0.03, gt=0)
     """step, in units of the preprocessed data, times √D in norm"""
 
