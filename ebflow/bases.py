@@ -74,6 +74,8 @@ class _ClosedForms(Evaluation):
 class StandardNormal(Base):
     """Creates N(0, I) over events of any shape."""
 
+    unit_curvature = True
+
     @property
     def spec(self) -> dict[str, Any]:
         return {"name": "normal"}

@@ -6,6 +6,18 @@ not depend on :math:`Z`. Objectives use ``LogDensity`` and nothing else.
 
 The energy alone is enough: autograd computes everything else, by one backward pass for the score
 and one more for every slice of the curvature.
+
+The trace of ∇s has a closed form for a flow with one layer that is not linear, if this layer acts
+on every element alone (dense – activation – dense), and the base is N(0, I). Let A be the Jacobian
+of the layers before it and C that of the layers behind it, both constant. Let :math:`f` be the
+layer, :math:`\psi = \sum_i \log f'_i` its log-determinant and :math:`s` the score over its output:
+
+.. math::
+    \operatorname{tr} \nabla s_x = -f'^\top \left[ (A A^\top) \circ (C^\top C) \right] f'
+        + \operatorname{diag}(A A^\top)^\top \left( s \circ f'' + \psi'' \right).
+
+All rows of a batch share the two Gram matrices; nothing is factorized. Without such a layer the
+trace is :math:`-\|A\|_F^2`.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +27,16 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .bijections.base import Bijection, Linearization, gradient, sum_event
+from .bijections.activations import Elementwise
+from .bijections.base import (
+    Bijection,
+    ConstantJacobian,
+    Linearization,
+    gradient,
+    sum_event,
+    unit_vectors,
+)
+from .bijections.reshape import Reshape
 
 ELEMENTS = 2**22  # Elements of the tangents that ``laplacian`` computes at a time
 
@@ -55,9 +76,7 @@ class Evaluation(ABC):
         x = self.x
         if not len(x):
             return x.new_zeros(0)
-        size = x[0].numel()
-        units = torch.eye(size, dtype=x.dtype, device=x.device).view(size, 1, *x.shape[1:])
-        parts = units.split(max(1, ELEMENTS // x.numel()))
+        parts = unit_vectors(x[0]).unsqueeze(1).split(max(1, ELEMENTS // x.numel()))
         return sum(self.curvature(part).sum(0) for part in parts).expand(len(x))
 
 
@@ -67,6 +86,8 @@ class LogDensity(ABC):
     Implementing one: ``energy`` is enough. For closed forms, return your own ``Evaluation`` from
     ``at``.
     """
+
+    unit_curvature = False  #: True if ∇s = −I everywhere
 
     @abstractmethod
     def energy(self, x: Tensor) -> Tensor:
@@ -188,6 +209,37 @@ class FlowEvaluation(Evaluation):
         score = self._score_before(bent % len(tangents))
         return sum_event(tangents[bent] * score, score), self._curvature(tangents)
 
+    def laplacian(self) -> Tensor:
+        """Returns the exact tr ∇s with shape (B,), in closed form or by D tangent sweeps."""
+        found = self._closed_laplacian() if self._base.unit_curvature and len(self.x) else None
+        return super().laplacian() if found is None else found
+
+    def _closed_laplacian(self) -> Tensor | None:
+        """Returns tr ∇s with shape (B,) if the layers have the closed form, else None."""
+        layers, x = self._layers, self.x
+        bent = [index for index, layer in enumerate(layers) if not layer.constant_jacobian]
+        if not bent:
+            return -_columns(layers, x[0]).square().sum().expand(len(x))
+        index = bent[0]
+        if len(bent) > 1 or not isinstance(layers[index], Elementwise):
+            return None
+        at = self.linearizations[index]
+        rows = self._rows(index)
+        columns = _columns(layers[index + 1 :], at.y[0])
+        rows, columns = rows @ rows.mT, columns @ columns.mT
+        slope = at.tangent(torch.ones_like(at.y)[None])[0].flatten(1)
+        spread = ((slope @ (rows * columns)) * slope).sum(1)
+        lengths = rows.diagonal().sqrt().view(1, 1, *at.y.shape[1:])
+        return at.curvature(lengths, self._score_before(index + 1))[0] - spread
+
+    def _rows(self, index: int) -> Tensor:
+        """Returns the Jacobian of the layers before a layer, up to the order of its columns."""
+        first, event = 0, self.x[0]
+        while first < index and isinstance(self._layers[first], Reshape):
+            event = self.linearizations[first].y[0]
+            first += 1
+        return _columns(self._layers[first:index], event).mT
+
     @cached_property
     def _base_at(self) -> Evaluation:
         return self._base.at(self.latent)
@@ -215,6 +267,16 @@ class FlowEvaluation(Evaluation):
                 score = self._score_before(index + 1)
                 total = total + self.linearizations[index].curvature(tangents[index], score)
         return total
+
+
+def _columns(layers: Sequence[ConstantJacobian], event: Tensor) -> Tensor:
+    """Returns the columns of the layers' Jacobian as rows: Jᵀ with shape (D, D)."""
+    if not layers:
+        return unit_vectors(event).flatten(1)
+    columns = layers[0].columns(event)
+    for layer in layers[1:]:
+        columns = layer.linear(columns)
+    return columns.flatten(1)
 
 
 def without_nan(energy: Tensor, x: Tensor) -> Tensor:

@@ -10,11 +10,14 @@ neither reduced nor divided by the dimension D. With :math:`s = \nabla_x \log p_
 which does not depend on the normalizer. Costs are GEMMs of 2 B D² FLOP for a step (forward and
 backward) of a dense flow with L layers; tests compare them with PyTorch's counts.
 
-``ESTIMATORS`` have tr H from differences of energies, without second derivatives. Lower precisions
-than float32 raise an error: see "Objectives" on the site.
+``ESTIMATORS`` have tr H from directions, and ``DIFFERENCES`` are those of them that subtract
+energies, without second derivatives. Lower precisions than float32 raise an error there: see
+"Objectives" on the site.
 
 Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Interpretability
-(Srinivas, Fleuret, 2021), arXiv:2006.09128, for ``taylor``.
+(Srinivas, Fleuret, 2021), arXiv:2006.09128, for ``taylor``; Efficient Learning of Generative
+Models via Finite-Difference Score Matching (Pang et al., 2020), arXiv:2007.03317, for
+``two_sided``.
 
 A density given a context with shape (B, C) treats K B points as K copies of the batch, one after
 another.
@@ -24,7 +27,8 @@ another.
     torch.Size([60])
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -37,6 +41,13 @@ from .randomness import Generator, normal, rademacher
 
 # The score with shape (B, *event), and one estimate a direction with shape (K, B).
 Traces = tuple[Tensor, Tensor]
+
+
+def hutchinson(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
+    """Returns s and u·H·u, a tangent sweep or a backward pass for every direction; no step."""
+    at = density.at(x)
+    curvature = at.curvature(u)  # before the score: the sweep computes the score too
+    return at.score, curvature
 
 
 def taylor(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
@@ -54,6 +65,12 @@ def taylor_cv(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
     return score, 2 / step**2 * (rise - step * sum_event(score * u, x))
 
 
+def two_sided(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
+    """Returns s and [f(x + σu) + f(x − σu) − 2 f(x)] / σ²; two energies for every direction."""
+    score, rise = _rise(density, x, torch.cat([step * u, -step * u]))
+    return score, rise.view(2, len(u), len(x)).sum(0) / step**2
+
+
 def _rise(density: LogDensity, x: Tensor, v: Tensor) -> Traces:
     """Returns s(x), and f(x + v) − f(x) with shape (K, B), all points v in one batch."""
     full_products(x)
@@ -62,12 +79,56 @@ def _rise(density: LogDensity, x: Tensor, v: Tensor) -> Traces:
     return score, at.energy - others.energy.view(v.shape[:2])
 
 
-ESTIMATORS = {"taylor": taylor, "taylor_cv": taylor_cv}
-DIRECTIONS = {"rademacher": rademacher, "gaussian": normal}
+DIFFERENCES = {f.__name__: f for f in (taylor, taylor_cv, two_sided)}
+ESTIMATORS = {"hutchinson": hutchinson, **DIFFERENCES}
+
+
+def sphere(shape: Sequence[int], like: Tensor, generator: Generator) -> Tensor:
+    """Returns directions (B, K, *event) that are uniform on the sphere of radius √D."""
+    return _scaled(normal(shape, like, generator).flatten(2)).view(shape)
+
+
+def orthogonal(shape: Sequence[int], like: Tensor, generator: Generator) -> Tensor:
+    """Returns the same, and the K directions of a row orthogonal to each other; O(B D K²).
+
+    They are rows of a Haar-distributed matrix: the Q of a normal matrix, with R's diagonal made
+    positive. All D of them give the exact trace.
+
+    Raises:
+        ValueError: if K is larger than D.
+    """
+    directions = normal(shape, like, generator).flatten(2)
+    count, size = directions.shape[1:]
+    if count > size:
+        raise ValueError(
+            f"slices: found {count}, expected at most D = {size} orthogonal directions"
+        )
+    q, r = torch.linalg.qr(directions.mT)
+    signs = r.diagonal(dim1=1, dim2=2).sign().unsqueeze(1)
+    return _scaled((q * signs).mT).view(shape)
+
+
+def _scaled(rows: Tensor) -> Tensor:
+    return rows * (math.sqrt(rows.shape[2]) / rows.norm(dim=2, keepdim=True))
+
+
+DIRECTIONS = {
+    "rademacher": rademacher,
+    "gaussian": normal,
+    "sphere": sphere,
+    "orthogonal": orthogonal,
+}
 
 
 def draw_directions(kind: str, slices: int, x: Tensor, generator: Generator) -> Tensor:
-    """Returns directions at ``x`` with shape (K, B, *event), of a kind in ``DIRECTIONS``."""
+    """Returns directions at ``x`` with shape (K, B, *event).
+
+    Raises:
+        ValueError: if ``kind`` is not in ``DIRECTIONS``, or there are more orthogonal directions
+            than dimensions.
+    """
+    if kind not in DIRECTIONS:
+        raise ValueError(f"directions: found {kind!r}, expected one of {', '.join(DIRECTIONS)}")
     return DIRECTIONS[kind]((len(x), slices, *x.shape[1:]), x, generator).transpose(0, 1)
 
 
@@ -143,7 +204,14 @@ def sml(density: FlowDistribution, x: Tensor, *, generator: Generator) -> Tensor
     return density.at(x).energy - density.at(samples).energy
 
 
-def dsm(density: LogDensity, x: Tensor, *, generator: Generator, sigma: float = 0.3) -> Tensor:
+def dsm(
+    density: LogDensity,
+    x: Tensor,
+    *,
+    generator: Generator,
+    sigma: float = 0.3,
+    antithetic: bool = False,
+) -> Tensor:
     """Returns ½ ‖s(x + σn) + n/σ‖² with n ~ N(0, I).
 
     Unbiased, up to a constant, for the Fisher divergence from the data *smoothed by σ*: the
@@ -153,53 +221,109 @@ def dsm(density: LogDensity, x: Tensor, *, generator: Generator, sigma: float = 
 
     Arguments:
         sigma: σ in the units of ``x``.
+        antithetic: True for the mean over n and −n, in one batch of 2B: the same mean, and a
+            gradient whose variance does not grow as σ falls; 12L − 2 GEMMs.
     """
     if not sigma > 0:
         raise ValueError(f"sigma: found {sigma}, expected a positive number")
     noise, level = normal(x.shape, x, generator), x.new_full((), sigma)
-    residual = density.at(torch.addcmul(x, level, noise)).score + noise / level
-    return 0.5 * sum_event(residual * residual, x)
+    noises = torch.stack([noise, -noise]) if antithetic else noise.unsqueeze(0)
+    points = torch.addcmul(x, level, noises).flatten(0, 1)
+    residual = density.at(points).score.view(noises.shape) + noises / level
+    return 0.5 * sum_event(residual * residual, x).mean(0)
 
 
-def ssm(density: LogDensity, x: Tensor, *, generator: Generator, slices: int = 1) -> Tensor:
-    """Returns the mean over K = ``slices`` signs v of ½ (v·s)² + v·H·v.
+def exact_sm(density: LogDensity, x: Tensor, *, generator: Generator) -> Tensor:
+    """Returns ½‖s‖² + tr H with the exact trace: Hyvärinen's objective, without noise.
+
+    It is the mean of ``ssm``, ``ssm_vr`` and, up to their bias, ``fd_ssm`` and ``taylor_sm`` over
+    their directions, at zero variance. ``generator`` is not used.
+
+    For a dense flow of two layers it costs 14 GEMMs, and 12 D³ FLOP for two products of D×D
+    matrices and their gradients. For L ≥ 3 it costs D tangents, 6L − 1 + 3 D (L − 1) GEMMs and
+    4 D³ FLOP, all of them in memory: use it as a reference, or for small D.
+
+    Source: Estimation of Non-Normalized Statistical Models by Score Matching (Hyvärinen, 2005).
+    """
+    at = density.at(x)
+    return 0.5 * sum_event(at.score * at.score, x) + at.laplacian()
+
+
+def ssm(
+    density: LogDensity,
+    x: Tensor,
+    *,
+    generator: Generator,
+    slices: int = 1,
+    directions: str = "rademacher",
+) -> Tensor:
+    """Returns the mean over K = ``slices`` directions v of ½ (v·s)² + v·H·v.
 
     Unbiased for ½‖s‖² + tr H. Costs 9L − 5 GEMMs at K = 1, and 3L − 1 for every further slice.
+    K orthogonal directions have less variance than K independent ones of the same norm. Signs may
+    have less still if H is nearly diagonal.
 
     Source: Sliced Score Matching (Song, Garg, Shi, Ermon, 2019), arXiv:1905.07088.
+
+    Arguments:
+        slices: K; at most D if directions are orthogonal.
+        directions: A name in ``DIRECTIONS``.
     """
-    v = draw_directions("rademacher", slices, x, generator)
+    v = draw_directions(directions, slices, x, generator)
     slope, curvature = density.at(x).directional(v)
     return (0.5 * slope * slope + curvature).mean(0)
 
 
-def ssm_vr(density: LogDensity, x: Tensor, *, generator: Generator, slices: int = 1) -> Tensor:
-    """Returns ½‖s‖² + the mean over K = ``slices`` signs v of v·H·v.
+def ssm_vr(
+    density: LogDensity,
+    x: Tensor,
+    *,
+    generator: Generator,
+    slices: int = 1,
+    directions: str = "rademacher",
+) -> Tensor:
+    """Returns ½‖s‖² + the mean over K = ``slices`` directions v of v·H·v.
 
-    Unbiased for ½‖s‖² + tr H. Only the trace is sliced, which near the fit has less variance than
-    ``ssm``; at a single point it may have more. Source as there. Costs 9L − 2 GEMMs
-    at K = 1 and 3L − 1 for every further slice, which shares the score.
+    Unbiased for ½‖s‖² + tr H: the estimator ``hutchinson``. Only the trace is sliced, which near
+    the fit has less variance than ``ssm``; at a single point it may have more. Source and
+    arguments as there. Costs 9L − 2 GEMMs at K = 1 and 3L − 1 for every further slice, which
+    shares the score.
     """
-    v = draw_directions("rademacher", slices, x, generator)
-    at = density.at(x)
-    curvature, score = at.curvature(v), at.score  # in this order: the sweep computes the score too
+    v = draw_directions(directions, slices, x, generator)
+    score, curvature = hutchinson(density, x, v, 0.0)
     return 0.5 * sum_event(score * score, x) + curvature.mean(0)
 
 
 def taylor_sm(
-    density: LogDensity, x: Tensor, *, generator: Generator, slices: int = 1, step: float = 0.03
+    density: LogDensity,
+    x: Tensor,
+    *,
+    generator: Generator,
+    estimator: str = "taylor_cv",
+    slices: int = 1,
+    directions: str = "rademacher",
+    step: float = 0.03,
 ) -> Tensor:
     """Returns ½‖s‖² + the trace of H by differences of energies at a distance of order σ.
 
-    Unbiased for ½‖s‖² + tr H up to O(σ²), by ``taylor_cv`` and K = ``slices`` signs. No second
-    derivative in x: 6L − 1 GEMMs for the score, which gives E(x) as well, and 3L − 1 for every
-    further energy, all in one batch. Raises ValueError below float32's precision.
+    Unbiased for ½‖s‖² + tr H up to O(σ²), by K = ``slices`` directions. No second derivative in x:
+    6L − 1 GEMMs for the score, which gives E(x) as well, and 3L − 1 for every further energy, all
+    in one batch. Source: as for ``taylor``, with Gaussian directions and σ = 0.01.
 
     Arguments:
+        estimator: ``taylor`` (one-sided), ``taylor_cv`` (with its control variate) or
+            ``two_sided``, with two energies for a direction.
+        slices, directions: As in ``ssm``.
         step: σ in the units of ``x``: a displacement has norm σ√D.
+
+    Raises:
+        ValueError: below float32's precision, or if the estimator is not in ``DIFFERENCES``.
     """
-    u = draw_directions("rademacher", slices, x, generator)
-    score, traces = taylor_cv(density, x, u, step)
+    if estimator not in DIFFERENCES:
+        expected = ", ".join(DIFFERENCES)
+        raise ValueError(f"estimator: found {estimator!r}, expected one of {expected}")
+    u = draw_directions(directions, slices, x, generator)
+    score, traces = DIFFERENCES[estimator](density, x, u, step)
     return 0.5 * sum_event(score * score, x) + traces.mean(0)
 
 
@@ -225,5 +349,6 @@ def fd_ssm(
 
 
 OBJECTIVES = {
-    f.__name__: f for f in (ml, relative_ml, lazy_ml, sml, dsm, ssm, ssm_vr, fd_ssm, taylor_sm)
+    f.__name__: f
+    for f in (ml, relative_ml, lazy_ml, sml, dsm, exact_sm, ssm, ssm_vr, fd_ssm, taylor_sm)
 }

@@ -33,6 +33,13 @@ def sum_event(t: Tensor, like: Tensor) -> Tensor:
     return t.sum(dim=tuple(range(1 - like.ndim, 0)))
 
 
+def unit_vectors(event: Tensor) -> Tensor:
+    """Returns the D unit vectors of events like ``event``, with shape (D, *event)."""
+    size = event.numel()
+    units = torch.eye(size, dtype=event.dtype, device=event.device)
+    return units.view(size, *event.shape)
+
+
 def at_least_float32(t: Tensor) -> Tensor:
     """Returns ``t``, in float32 if its type is shorter, so that it can be factorized."""
     return t if t.dtype in (torch.float32, torch.float64) else t.float()
@@ -213,6 +220,10 @@ class ConstantJacobian(Bijection):
     @abstractmethod
     def linear(self, v: Tensor) -> Tensor:
         """Returns J v, the map without its offset; any leading dimensions."""
+
+    def columns(self, event: Tensor) -> Tensor:
+        """Returns J e for the unit vectors e of inputs like ``event``, with shape (D, *event)."""
+        return self.linear(unit_vectors(event))
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and the log-det expanded to (B,). Score matching never calls this."""

@@ -37,6 +37,10 @@ class Dense(Weighted):
     def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
         return s @ weight
 
+    def columns(self, event: Tensor) -> Tensor:
+        """Returns Wᵀ, without a product."""
+        return self.weight.mT.to(event.dtype)
+
     def block(self, weight: Tensor) -> Tensor:
         return weight
 

@@ -45,6 +45,12 @@ class ScoreMatching(Objective):
     of lazy_ml"""
 
 
+class ExactSm(ScoreMatching):
+    """Score matching with the exact trace; for two dense layers, or few columns."""
+
+    name: Literal["exact_sm"] = "exact_sm"
+
+
 class Dsm(ScoreMatching):
     """Denoising score matching."""
 
@@ -53,11 +59,13 @@ class Dsm(ScoreMatching):
     """noise, in units of the preprocessed data"""
     sigma_end: float | None = Field(None, gt=0)
     """noise at the end of training, geometrically from sigma; None: sigma throughout"""
+    antithetic: bool = False
+    """noise of both signs for every example: less variance at small sigma, twice the cost"""
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The noise."""
-        return {"sigma": self.sigma}
+        return {"sigma": self.sigma, "antithetic": self.antithetic}
 
 
 class FdSsm(ScoreMatching):
@@ -74,19 +82,25 @@ class Ssm(ScoreMatching):
     name: Literal["ssm", "ssm_vr"] = "ssm"
     slices: int = Field(1, ge=1)
     """random directions per example"""
+    directions: Literal["rademacher", "gaussian", "sphere", "orthogonal"] = "rademacher"
+    """distribution of these directions: signs, normal, uniform on a sphere; or the last, and
+    orthogonal to each other"""
 
 
 class TaylorSm(Ssm):
     """Sliced score matching by differences of energies."""
 
     name: Literal["taylor_sm"] = "taylor_sm"
+    estimator: Literal["taylor", "taylor_cv", "two_sided"] = "taylor_cv"
+    """estimator of the trace: one-sided, one-sided with its control variate, or two-sided"""
     step: float = Field(0.03, gt=0)
     """step, in units of the preprocessed data, times √D in norm"""
 
 
 # The classes of objectives by ``name``.
 AnyObjective = Annotated[
-    Likelihood | Dsm | FdSsm | Ssm | TaylorSm, Field(discriminator="name", description="objective")
+    Likelihood | Dsm | ExactSm | FdSsm | Ssm | TaylorSm,
+    Field(discriminator="name", description="objective"),
 ]
 
 OBJECTIVES: dict[str, type[Objective]] = kinds(FieldInfo.from_annotation(AnyObjective))

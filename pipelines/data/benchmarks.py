@@ -1,90 +1,112 @@
-"""Benchmarks of images, downloaded by torchvision and written as Parquet files.
+"""Benchmarks of images, written as Parquet files from the files that their authors distribute.
 
-Splits are those of EBFlow's experiments: the last 10,000 training images are for validation.
+Those files lie in the folder of the benchmarks as torchvision lays them out. Files that are there
+already are used as they are, so that a machine without network or torchvision can have them too;
+torchvision downloads the others.
+
+Splits are those of EBFlow's experiments if they have a test set of their own: the last 10,000
+training images of MNIST and CIFAR-10 are for validation. EBFlow trains, validates and tests on the
+same 5,000 images of STL-10 and of CelebA. Here it trains on those images, and other images, which
+the authors of the data set aside, are for validation and testing.
 
 Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
-import numpy as np
 import pyarrow.parquet as pq
 
 from ebflow.errors import BadInput
+from pipelines.data import originals
 from pipelines.data.arrays import array_table
 from pipelines.data.named import benchmark_file
+from pipelines.data.originals import Images
 from pipelines.store.files import drafted
 
-HELD_OUT = 10_000  # Training images that are for validation
 CHUNK = 1000  # Images of a row group
+SPLITS = ("train", "validation", "test")
 
 CIFAR10 = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 
-Images = tuple[np.ndarray, list[int]]  # Images with shape (n, C, H, W), and their classes
+
+class Benchmark(NamedTuple):
+    """A data set that torchvision downloads."""
+
+    files: tuple[str, ...]  #: The authors' files, in the folder of benchmarks
+    #: Downloads the files into a folder by ``torchvision.datasets``
+    download: Callable[[ModuleType, Path], object]
+    #: Reads the images of each split, in the order of ``SPLITS``, from the folder
+    read: Callable[[Path], Iterable[Images]]
 
 
 def fetch(name: str) -> Path:
-    """Downloads a benchmark and returns its file; torchvision's own files lie beside it.
+    """Returns the file of a benchmark, after a download if the authors' files are not there.
 
     Raises:
-        BadInput: if torchvision is not installed, or the download fails.
+        BadInput: if torchvision is needed and not installed, the download fails, or one of the
+            authors' files is corrupt.
     """
-    try:
-        from torchvision import datasets
-    except ImportError:
-        hint = "pip install 'ebflow[vision]'"
-        raise BadInput(file=name, found="no torchvision, which fetches it", hint=hint) from None
-    path = benchmark_file(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with drafted(path) as draft:
-            _write(draft, *BENCHMARKS[name](datasets, path.parent))
-    except (OSError, RuntimeError, ImportError) as error:
-        raise BadInput(f"cannot be fetched ({str(error)[:300]})", file=name) from None
+    benchmark, path = BENCHMARKS[name], benchmark_file(name)
+    folder = path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if not all((folder / file).exists() for file in benchmark.files):
+        _download(name, benchmark, folder)
+    with drafted(path) as draft:
+        _write(draft, benchmark.read(folder))
     return path
 
 
-def _write(path: Path, train: Images, test: Images) -> None:
-    """Writes images with their classes and the names of their splits."""
-    images, labels = train
-    splits = {
-        "train": (images[:-HELD_OUT], labels[:-HELD_OUT]),
-        "validation": (images[-HELD_OUT:], labels[-HELD_OUT:]),
-        "test": test,
-    }
+def _download(name: str, benchmark: Benchmark, folder: Path) -> None:
+    try:
+        from torchvision import datasets
+    except ImportError:
+        hint = f"pip install 'ebflow[vision]', or put {', '.join(benchmark.files)} into {folder}"
+        raise BadInput(file=name, found="no torchvision, which fetches it", hint=hint) from None
+    try:
+        benchmark.download(datasets, folder)
+    except (OSError, RuntimeError, ImportError) as error:
+        raise BadInput(f"cannot be fetched ({str(error)[:300]})", file=name) from None
+
+
+def _write(path: Path, splits: Iterable[Images]) -> None:
+    """Writes images with their classes, if they have any, and the names of their splits."""
     with ExitStack() as stack:
         writer = None
-        for split, (images, labels) in splits.items():
+        for split, (images, labels) in zip(SPLITS, splits, strict=True):
             for k in range(0, len(images), CHUNK):
-                x, some = images[k : k + CHUNK], labels[k : k + CHUNK]
-                table = array_table(x, 256, label=some, split=[split] * len(x))
+                x = images[k : k + CHUNK]
+                classes = None if labels is None else labels[k : k + CHUNK]
+                table = array_table(x, 256, label=classes, split=[split] * len(x))
                 writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
                 writer.write_table(table)
 
 
-def _mnist(datasets: ModuleType, folder: Path) -> Iterator[Images]:
-    for train in (True, False):
-        images = datasets.MNIST(folder, train=train, download=True)
-        yield images.data.numpy()[:, None], images.targets.tolist()
-
-
-def _cifar10(datasets: ModuleType, folder: Path) -> Iterator[Images]:
-    """Reads CIFAR-10's binary version, because torchvision would unpickle the other one."""
+def _fetch_cifar10(datasets: ModuleType, folder: Path) -> None:
+    """Downloads CIFAR-10's binary version, because torchvision would unpickle the other one."""
     datasets.utils.download_and_extract_archive(CIFAR10, str(folder), md5=CIFAR10_MD5)
-    for names in ([f"data_batch_{k}" for k in range(1, 6)], ["test_batch"]):
-        files = [folder / "cifar-10-batches-bin" / f"{name}.bin" for name in names]
-        records = np.concatenate([np.fromfile(file, np.uint8) for file in files])
-        records = records.reshape(-1, 1 + 3 * 32 * 32)  # a class and an image
-        yield records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].tolist()
 
 
-# Functions that download a benchmark and yield its training images, then its test images.
-BENCHMARKS: dict[str, Callable[[ModuleType, Path], Iterator[Images]]] = {
-    "mnist": _mnist,
-    "cifar10": _cifar10,
+BENCHMARKS = {
+    "mnist": Benchmark(
+        originals.MNIST,
+        lambda datasets, folder: datasets.MNIST(folder, download=True),
+        originals.mnist,
+    ),
+    "cifar10": Benchmark(originals.CIFAR10, _fetch_cifar10, originals.cifar10),
+    "stl10": Benchmark(
+        originals.STL10,
+        lambda datasets, folder: datasets.STL10(folder, download=True),
+        originals.stl10,
+    ),
+    "celeba": Benchmark(
+        originals.CELEBA,
+        lambda datasets, folder: datasets.CelebA(folder, download=True),
+        originals.celeba,
+    ),
 }

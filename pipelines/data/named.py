@@ -246,4 +246,18 @@ SOURCES: dict[str, NamedSource] = {
         None, 70_000, (1, 28, 28), "handwritten digits, grey", "MNIST (LeCun et al., 1998)"
     ),
     "cifar10": NamedSource(None, 60_000, (3, 32, 32), "photographs, 10 classes, RGB", KRIZHEVSKY),
+    "stl10": NamedSource(
+        None,
+        13_000,
+        (3, 64, 64),
+        "photographs, 10 classes, RGB, scaled from 96×96",
+        "labelled part of STL-10 (Coates, Ng and Lee, 2011)",
+    ),
+    "celeba": NamedSource(
+        None,
+        7_000,
+        (3, 64, 64),
+        "faces, RGB, scaled and cut from 178×218",
+        "first images of each part of CelebA (Liu, Luo, Wang and Tang, 2015)",
+    ),
 }

@@ -47,9 +47,11 @@ def formulas(config: FormulasConfig, *, run: StageRun) -> None:
     run.log_params(config.model_dump())
     noise = derive(config.seed, "formulas")
     flow = dense((config.size,), depth=3, noise=0.5, generator=noise).double()
+    shallow = dense((config.size,), depth=2, noise=0.5, bias=0.3, generator=noise).double()
     x = torch.randn(config.points, config.size, generator=noise, dtype=torch.float64)
     run.write_metrics({
         **_exact(flow, x),
+        "study/error_exact_sm": _closed_form(shallow, x),
         **_stochastic(flow, x, config.repeats, noise),
         "study/z_sml": _likelihood_gradient(flow, x, config.repeats, noise),
         **_divergences(config.size, config.repeats, noise),
@@ -90,7 +92,7 @@ def _exact(flow: Flow, x: Tensor) -> dict[str, float]:
         scores.append(torch.autograd.grad(value, leaf)[0])
     expected = torch.stack(references)
     found = -flow.energy(x) - flow.log_normalizer()
-    loss = 0.5 * at.score.square().sum(1) + at.laplacian()
+    loss = objectives.exact_sm(flow, x, generator=derive(0))
     exact = torch.stack([exact_loss(flow, row) for row in x])
     errors = {
         "log_prob": found - expected,
@@ -100,6 +102,13 @@ def _exact(flow: Flow, x: Tensor) -> dict[str, float]:
     return {
         f"study/error_{name}": float(error.detach().abs().max()) for name, error in errors.items()
     }
+
+
+def _closed_form(flow: Flow, x: Tensor) -> float:
+    """Returns the largest error of ``exact_sm`` of two dense layers, which has a closed form."""
+    found = objectives.exact_sm(flow, x, generator=derive(0))
+    expected = torch.stack([exact_loss(flow, row) for row in x])
+    return float((found - expected).detach().abs().max())
 
 
 def _stochastic(flow: Flow, x: Tensor, repeats: int, noise: torch.Generator) -> dict[str, float]:

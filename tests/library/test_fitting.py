@@ -335,7 +335,7 @@ def test_a_networks_energy_goes_through_the_objectives():
             return self.net(x).squeeze(1)
 
     density, x = ebflow.EnergyFunction(Net()), rows(20)
-    for name in ("dsm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"):
+    for name in ("dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"):
         losses = objectives.OBJECTIVES[name](density, x, generator=seeded())
         assert losses.shape == (20,) and losses.isfinite().all() and losses.requires_grad
 

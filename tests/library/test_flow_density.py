@@ -9,7 +9,7 @@ import torch
 from ebflow import density as density_module
 
 from . import reference
-from .bijections.cases import directions, seeded
+from .bijections.cases import directions, seeded, stirred
 from .flows import CONTEXT, FLOWS, GIVEN, at, brute, close, contexts, images, named, net, setting
 
 CLOSE = dict(rtol=1e-9, atol=1e-9)
@@ -202,6 +202,37 @@ def test_parts_of_any_size_sum_to_the_trace(elements, monkeypatch):
     expected = flow.at(x).laplacian()
     monkeypatch.setattr(density_module, "ELEMENTS", elements)
     close(flow.at(x).laplacian(), expected)
+
+
+CLOSED = {
+    "dense": lambda: net((4,), bias=0.3),
+    "image": lambda: net((1, 2, 2)),
+    "one spline": lambda: stirred(net((4,), depth=1, activation="spline")),
+    "two convolutions": lambda: images(blocks=1),
+    "linear alone": FLOWS["linear alone"],
+    "no layer": FLOWS["no layer"],
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_the_trace_has_a_closed_form_with_one_activation(name, monkeypatch):
+    """Without the sum over directions, which is the reference."""
+    flow = CLOSED[name]()
+    x = at(flow)
+    expected = density_module.Evaluation.laplacian(flow.at(x))
+    monkeypatch.delattr(density_module.Evaluation, "laplacian")
+    found = flow.at(x).laplacian()
+    close(found, expected)
+    weights = torch.arange(1.0, 6.0)
+    same_gradients(flow, (weights * found).sum(), (weights * expected).sum())
+
+
+@pytest.mark.parametrize("name", ["three dense layers", "mixture", "coupling"])
+def test_any_other_flow_sums_over_directions(name, monkeypatch):
+    flow = FLOWS[name]()
+    monkeypatch.delattr(density_module.Evaluation, "laplacian")
+    with pytest.raises(AttributeError, match="laplacian"):
+        flow.at(at(flow)).laplacian()
 
 
 class Traced(torch.nn.Module):

@@ -17,7 +17,7 @@ from .flows import FLOWS, contexts, net
 from .training import loss_of
 
 CLOSE = dict(rtol=1e-12, atol=1e-12)
-MATCHING = ["dsm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"]
+MATCHING = ["dsm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm", "exact_sm"]
 
 
 def setting(batch=5):

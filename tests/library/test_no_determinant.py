@@ -22,7 +22,7 @@ from tests.pipelines.training.cases import trainer
 from .bijections.cases import kernel, pointwise
 from .flows import FLOWS, at, contexts
 
-MATCHING = ["dsm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"]
+MATCHING = ["dsm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm", "exact_sm"]
 LINALG = """slogdet det inv inv_ex solve solve_ex lu lu_factor lu_factor_ex lu_solve qr svd svdvals
 eig eigh eigvals eigvalsh cholesky cholesky_ex ldl_factor ldl_solve solve_triangular lstsq pinv
 matrix_exp matrix_power tensorinv tensorsolve cond matrix_rank householder_product"""

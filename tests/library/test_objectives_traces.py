@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ebflow.density import EnergyFunction
-from ebflow.objectives import DIRECTIONS, ESTIMATORS, draw_directions
+from ebflow.objectives import DIFFERENCES, DIRECTIONS, ESTIMATORS, draw_directions
 from ebflow.randomness import generator as derive
 
 from . import reference
@@ -20,15 +20,19 @@ DRAWS, SIZE, STEP = 20_000, 4, 0.5
 def trace_variance(estimator, gradient, hessian, directions="gaussian", slices=1, step=1.0):
     """Returns the variance of the mean of K estimates at a point, to leading order in the step."""
     linear = 4 / step**2 * gradient.square().sum() if estimator == "taylor" else 0.0
-    return (of_form(hessian, directions) + linear) / slices
+    return (of_form(hessian, directions, slices) + linear) / slices
 
 
-def of_form(hessian, directions):
-    """Returns the variance of u·H·u."""
-    squares = hessian.square().sum()
+def of_form(hessian, directions, slices):
+    """Returns K times the variance of the mean of u·H·u over K directions."""
+    size, squares, diagonal = len(hessian), hessian.square().sum(), hessian.diagonal()
     if directions == "gaussian":
         return 2 * squares
-    return 2 * (squares - hessian.diagonal().square().sum())
+    if directions == "rademacher":
+        return 2 * (squares - diagonal.square().sum())
+    spread = 2 * size / (size + 2) * (squares - diagonal.sum().square() / size)
+    # All D orthogonal directions give the trace itself, which fixes the covariance of two.
+    return spread * (1 - (slices - 1) / (size - 1)) if directions == "orthogonal" else spread
 
 
 def quadratic():
@@ -71,7 +75,7 @@ def test_one_sided_variance_grows_as_the_step_falls_and_the_control_variate_remo
 
 
 @pytest.mark.parametrize(("kind", "factor"), [("gaussian", 6), ("rademacher", 2)])
-@pytest.mark.parametrize("estimator", ["taylor", "taylor_cv"])
+@pytest.mark.parametrize("estimator", DIFFERENCES)
 def test_bias_on_a_quartic(estimator, kind, factor):
     """Of Σ x⁴ the mean is tr H + 6 D σ² for Gaussian directions and + 2 D σ² for signs."""
     x = torch.linspace(-0.5, 0.5, SIZE)
@@ -123,11 +127,11 @@ def test_a_training_step_pays_for_energies_alone():
         return -(x**4).sum(1)
 
     x = torch.randn(5, SIZE, generator=seeded())
-    for name, estimate in ESTIMATORS.items():
+    for name, energies in (("taylor", 1), ("taylor_cv", 1), ("two_sided", 2)):
         seen.clear()
-        u = draw_directions("gaussian", 3, x, derive(0))
-        estimate(EnergyFunction(lambda x: -log_p(x)), x, u, 0.1)
-        assert seen == [5, 15], name
+        u = draw_directions("sphere", 3, x, derive(0))
+        DIFFERENCES[name](EnergyFunction(lambda x: -log_p(x)), x, u, 0.1)
+        assert seen == [5, 15 * energies], name
 
 
 # Directions
@@ -152,3 +156,33 @@ def test_mean_outer_product_is_the_identity(kind, event, slices):
     error = found.std(0) / len(x) ** 0.5 + 1e-12
     z = (found.mean(0) - expected) / error
     assert z.abs().max() < reference.two_sided(1e-3, z.numel()), z
+
+
+@pytest.mark.parametrize("kind", ["rademacher", "sphere", "orthogonal"])
+def test_norm_is_the_root_of_the_dimension(kind):
+    v = draw_directions(kind, 4, torch.zeros(50, 7), derive(0))
+    torch.testing.assert_close(v.norm(dim=2), torch.full((4, 50), 7**0.5))
+
+
+@pytest.mark.parametrize("slices", [2, 5, 40])
+def test_orthogonal_directions_are(slices):
+    v = draw_directions("orthogonal", slices, torch.zeros(10, 40), derive(0))
+    products = torch.einsum("kbi,lbi->bkl", v, v)
+    expected = 40 * torch.eye(slices).expand(10, -1, -1)
+    torch.testing.assert_close(products, expected, rtol=0, atol=1e-12)
+
+
+def test_orthogonal_directions_of_examples_are_independent():
+    v = draw_directions("orthogonal", 1, torch.zeros(4000, 2), derive(0))[0]
+    angles = (v[::2] * v[1::2]).sum(1) / 2
+    assert abs(float(angles.mean())) < 4.5 / (2 * 2000) ** 0.5
+
+
+def test_there_are_no_more_orthogonal_directions_than_dimensions():
+    with pytest.raises(ValueError, match="slices: found 5, expected at most D = 4"):
+        draw_directions("orthogonal", 5, torch.zeros(3, 1, 2, 2), derive(0))
+
+
+def test_unknown_directions_are_refused():
+    with pytest.raises(ValueError, match="directions: found 'gauss', expected one of rademacher"):
+        draw_directions("gauss", 1, torch.zeros(3, 2), derive(0))

@@ -28,7 +28,10 @@ CHECKS = {
         "E1", "The score is the gradient of the log-density.", "largest error", below(ERROR),
     ),
     "study/error_exact_loss": (
-        "E1", "The exact loss is ½‖s‖² + tr H.", "largest error", below(ERROR),
+        "E1", "exact_sm by D directions is ½‖s‖² + tr H.", "largest error", below(ERROR),
+    ),
+    "study/error_exact_sm": (
+        "E1", "exact_sm in closed form is ½‖s‖² + tr H.", "largest error", below(ERROR),
     ),
     "study/z_sml": ("E1", "The gradient of sml is that of ml.", Z, within(BOUND)),
     "study/z_ssm": ("E1", "ssm is unbiased for the exact loss.", Z, within(BOUND)),

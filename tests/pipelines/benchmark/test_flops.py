@@ -51,6 +51,19 @@ def test_gemms_are_those_of_the_formulas(objective, depth):
     assert gemms(depth, objective) == FORMULAS[objective](depth)
 
 
+@pytest.mark.parametrize("shape", [(SIZE,), (1, SIZE, 1)])
+def test_the_exact_trace_of_two_layers_costs_two_products_of_matrices(shape):
+    """The order of pixels costs no further product."""
+    expected = 14 * UNIT + 12 * SIZE**3
+    assert counted(dense(shape), "exact_sm") == expected
+
+
+@pytest.mark.parametrize("depth", [3, 4])
+def test_the_exact_trace_of_more_layers_costs_a_tangent_for_every_dimension(depth):
+    found = gemms(depth, "exact_sm") - 4 * SIZE**3 / UNIT  # the unit vectors in the first layer
+    assert found == pytest.approx(6 * depth - 1 + 3 * SIZE * (depth - 1))
+
+
 @pytest.mark.parametrize("slices", [2, 3, 8])
 @pytest.mark.parametrize("depth", [2, 3])
 @pytest.mark.parametrize("objective", SLICES)
