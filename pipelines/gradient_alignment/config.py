@@ -30,7 +30,8 @@ class RegularizerConfig(Section):
 
     name: Literal["none", "score", "anti", "gnorm", "fool"] = "none"
     """score: score matching by the true-class logit; anti: its opposite; gnorm: half the squared
-    gradient; fool: the squared distance of the gradient from stripes"""
+    gradient; fool: the squared distance of the gradient from a chosen
+    pattern (a face; stripes for rows that are no images)"""
     weight: float = Field(0.0, ge=0)
     """weight λ of the regularizer"""
     warmup: float = Field(0.0, ge=0, lt=1)
@@ -131,7 +132,7 @@ class FlowConfig(Section):
 
 
 # A function that is added to the logits of a trained classifier. It is the log-density of a class-
-# blind ``gaussian`` or ``flow``, or one of :mod:`ebflow.alignment.fooling` with stripes as t.
+# blind ``gaussian`` or ``flow``, or one of :mod:`ebflow.alignment.fooling` with a pattern t.
 # A ``ripple`` differs from logit to logit; the others add the same to each.
 Shift = Literal["none", "gaussian", "flow", "linear", "quadratic", "sine", "ripple"]
 

@@ -99,7 +99,7 @@ def measured(
         **_ascent(config, network, judge, labels[: config.samples], x.shape[1], reference),
         **_pictures(network, points),
         **{f"change/{name}": value for name, value in changes.items()},
-        **_stripes(network, points, shape),
+        **_pattern(network, points, shape),
     }
 
 
@@ -114,16 +114,16 @@ def _shifted(
         return network
     if config.shift in blind:
         return logit.shifted(network, blind[config.shift].log_prob)
-    pattern = logit.stripes(shape)
+    pattern = fooling.pattern_of(shape)
     if config.shift == "ripple":
         return fooling.ripple(network, pattern)
     return logit.shifted(network, fooling.SHIFTS[config.shift](pattern))
 
 
-def _stripes(network: Classifier, points: Points, shape: Sequence[int]) -> Results:
-    """Returns the mean cosines of gradients with stripes; of the loss, without their signs."""
+def _pattern(network: Classifier, points: Points, shape: Sequence[int]) -> Results:
+    """Returns mean cosines of gradients with the pattern; of the loss, without their signs."""
     gradients = metrics.gradients(network, points.noisy, points.labels)
-    pattern = logit.stripes(shape).expand_as(points.noisy)
+    pattern = fooling.pattern_of(shape).expand_as(points.noisy)
     of_loss = torch.cosine_similarity(gradients.loss_direction, pattern)
     return {
         "pattern/logit": float(torch.cosine_similarity(gradients.own, pattern).mean()),
@@ -218,11 +218,14 @@ def _ascent(
 
 
 def _pictures(network: Classifier, points: Points) -> Results:
-    """Returns the first test image of each class and the gradients there."""
+    """Returns the first test image of each class, its prediction and the gradients there."""
     firsts = [int((points.labels == k).nonzero()[0]) for k in points.labels.unique()[:CLASSES]]
     x = points.clean[firsts]
     gradients = metrics.gradients(network, x, points.labels[firsts])
+    most = gradients.posterior.max(1)
     arrays = {
+        "predicted": most.indices,
+        "probability": most.values,
         "images": x,
         "gradients": gradients.own,
         "centred": gradients.centred,

@@ -15,6 +15,7 @@ import pandas as pd
 
 from ebflow.alignment.regularizers import smallest_trace
 from pipelines.gradient_alignment.models import BASELINE, BLIND, CLIP, Model
+from pipelines.gradient_alignment.settings import OTHER, without_effect
 from pipelines.reporting import statistics
 from pipelines.reporting.claims import Check, Claim, Conclusion, Question, decide
 from pipelines.reporting.statistics import Confidence, Interval, above, below, student, within
@@ -274,8 +275,8 @@ QUESTIONS = (
      order("A1", "PP/own/raw"), above(0.5), "follows", OWN),
     ("Among them the DSM cosine, which needs no reference, has the order of A1.",
      order("A1", "DSM-cos"), above(0.8), "follows"),
-    ("Stripes can be trained into the weights: logit-gradients show them.",
-     of("pattern/logit", "fool-weights", "cosine of fool-weights' gradient with the stripes"),
+    ("A pattern can be trained into the weights: logit-gradients show it.",
+     of("pattern/logit", "fool-weights", "cosine of fool-weights' gradient with the pattern"),
      above(0.9), "fooled"),
     ("That costs no accuracy that matters.",
      less("accuracy", "fool-weights", BASELINE), above(-ACCURACY), "fooled"),
@@ -300,7 +301,7 @@ CHECKS = (
      of("change/posterior", "fool-shift", "largest change of a posterior, fool-shift"),
      below(1e-3)),
     ("And logit-gradients show the pattern.",
-     of("pattern/logit", "fool-shift", "mean cosine of fool-shift's gradient with the stripes"),
+     of("pattern/logit", "fool-shift", "mean cosine of fool-shift's gradient with the pattern"),
      above(0.95)),
     ("A pattern on every logit leaves the gradients of the loss.",
      of("change/loss_gradient", "fool-shift", "relative change of the loss-gradient, fool-shift"),
@@ -313,7 +314,7 @@ CHECKS = (
      above(1)),
     ("Which show the pattern then.",
      of("pattern/loss", "fool-ripple", "mean |cosine| of fool-ripple's loss-gradient with the "
-        "stripes"), above(0.8)),
+        "pattern"), above(0.8)),
     ("A linear shift makes of the logit-gradients whatever one likes.",
      of("change/logit_gradient", "fool-shift", "relative change of the logit-gradient"), above(1)),
     ("The stability penalty shrinks gradients by the factor 1 / (1 + 2 μ T), T being minus "
@@ -321,6 +322,9 @@ CHECKS = (
      Number("measured ratio of ‖g‖ over this factor", _shrinkage), within(0.05, of=1)),
     ("Without noise and penalty score matching collapses onto the training points.",
      Number("mean trace of a training batch over the floor −D/s²", _depth), above(1)),
+    ("Every setting of the paper is an option that changes a training.",
+     Number(f"options, of {len(OTHER)}, without an effect",
+            lambda study: np.array([float(len(without_effect()))])), below(1)),
     ("Gradients of one point are not aligned with the scores of another.",
      Number("|A3| with the scores of other points, baseline",
             lambda study: np.abs(study.values("A3/shuffled", BASELINE))), below(0.1)),

@@ -61,8 +61,8 @@ ROWS = (
         ("gradients", "trade-off"),
         "--models score score-free score-control gnorm paper-anti code-score code-control"),
     Row("S4", "Network, width, epochs, λ, μ, σ, K, estimator and clipping are options.",
-        ("Your regularizer aligns more", "Your regularizer costs no accuracy"),
-        ("gauge",), "--models baseline --custom.name score --custom.weight 0.03"),
+        ("Every setting of the paper is an option",),
+        ("trade-off",), "--models baseline --custom.name score --custom.weight 0.03"),
     Row("S5", "Density ratio, pictures by gradient ascent and pixel perturbation prefer score "
         "matching.",
         ("Pictures of activity maximization", "Gradients of score matching are better",

@@ -3,6 +3,7 @@
 import pytest
 
 from ebflow.errors import BadInput
+from pipelines.gradient_alignment import settings
 from pipelines.gradient_alignment.config import AlignmentConfig, NetworkConfig
 from pipelines.gradient_alignment.models import (
     BASELINE,
@@ -111,6 +112,13 @@ def test_options_change_every_training():
     assert (
         by_name()["score"].classifier.clip == CLIP and by_name()["gnorm"].classifier.clip is None
     )
+
+
+def test_every_setting_of_the_paper_has_an_effect(monkeypatch):
+    assert settings.without_effect() == []
+    same = {"custom.weight": 0.1, "classifier.epochs": 20}
+    monkeypatch.setattr(settings, "OTHER", same)
+    assert settings.without_effect() == [*same]
 
 
 def test_another_architecture_has_its_own_width():
