@@ -149,9 +149,23 @@ class MeasureConfig(Section):
     seed: int = 0
 
 
+class MeasureOptions(Section):
+    """The sizes of the measurements. None: the scale's."""
+
+    points: int | None = Field(None, ge=8)
+    """test rows at most"""
+    samples: int | None = Field(None, ge=1)
+    """pictures of activity maximization, of a model"""
+    ascent: int | None = Field(None, ge=1)
+    """steps of each"""
+
+
 class ReferenceConfig(Section):
     """The flows whose scores are the reference."""
 
+    kind: Literal["flows", "none"] = "flows"
+    """flows: a flow of each class, and one of all rows; none: only measurements without a
+    reference, for rows of thousands of values, of which flows are expensive"""
     copies: int = Field(16, ge=1)
     """noisy copies of a row for their training"""
 
@@ -175,4 +189,5 @@ class AlignmentConfig(Section):
     scale's"""
     classifier: ClassifierOptions = ClassifierOptions()
     custom: CustomConfig = CustomConfig()
+    measure: MeasureOptions = MeasureOptions()
     reference: ReferenceConfig = ReferenceConfig()

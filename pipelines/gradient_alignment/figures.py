@@ -35,7 +35,8 @@ COLOURS = {
     "gnorm": "#b39ddb", "anti": ORANGE, "paper-score": "#2a8c6a", "paper-control": "#7fc7ab",
     "paper-anti": "#e0a13a", "fool-shift": "#c2185b", "fool-weights": "#e57399",
     "fool-ripple": "#7b1fa2", "code-score": "#8c6d31",
-    "code-control": "#c7a76b", "custom": "#d32f2f", "custom-control": "#ef9a9a",
+    "code-control": "#c7a76b", "colour-score": FLOW,
+    "colour-control": "#8a6fb3", "custom": "#d32f2f", "custom-control": "#ef9a9a",
 }  # fmt: skip
 
 # The baseline with something added to its logits.
@@ -54,7 +55,7 @@ PLANES = {
         "along the horizontal line.",
     ),
     "trade-off": (
-        (("A1", "accuracy"), ("gradient", "A3")),
+        (("A1", "accuracy"), ("gradient", "A3"), ("DSM-cos", "accuracy")),
         "What alignment costs in test accuracy, and how long the gradients are.",
     ),
     "follows": (
@@ -66,7 +67,7 @@ PLANES = {
 
 # The models whose gradients and ascended pictures are shown.
 PICTURED = ("baseline", "blind-gaussian", "score", "score-control", "centred", "anti",
-            "paper-score", "custom")  # fmt: skip
+            "paper-score", "colour-score", "colour-control", "custom")  # fmt: skip
 
 
 def figures(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:
@@ -201,11 +202,17 @@ def _samples(study: Study, pictures: Mapping[str, Arrays], shape: Sequence[int])
     figure, axes = panels(across, 2 * across, 2.3 * down, down=down, squeeze=False)
     for axis, (name, arrays) in zip(axes.flat, pictures.items(), strict=False):
         show_tiles(axis, arrays["samples"], shape, 5)
-        log_density = study.interval("samples/log density", name).value
-        axis.set_title(f"{name}\nlog p / D = {log_density:.2f}", fontsize=8)
+        axis.set_title(f"{name}\n{_judged(study, name)}", fontsize=8)
     for axis in axes.flat:
         axis.axis("off")
     return figure, (
         "Pictures of activity maximization, and their mean log-density a dimension under the "
-        "reference (nats)."
+        "reference (nats), or the share that another network recognizes."
     )
+
+
+def _judged(study: Study, name: str) -> str:
+    """Returns what is known of a model's pictures, as text."""
+    if "samples/log density" in study.numbers:
+        return f"log p / D = {study.interval('samples/log density', name).value:.2f}"
+    return f"GAN-test = {study.interval('GAN-test', name).value:.2f}"

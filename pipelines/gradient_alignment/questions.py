@@ -194,6 +194,7 @@ GAUSSIAN, FLOW = BLIND["gaussian"], BLIND["flow"]
 OWN = "Each model is its own judge."
 CIFAR = "Published for CIFAR-100."
 CLIPPED = f"Score matching's steps are clipped at a norm of {CLIP:g}, the baseline's are not."
+COSTLY = "A1 and A3 need a flow of each class, which is expensive for 3,072 values."
 OUTLIERS = "Published is the mean ratio, which outliers dominate: a table has its logarithm too."
 
 SHARE = share("A1", GAUSSIAN, "score", "share of the gain in A1 over the baseline")
@@ -280,6 +281,23 @@ QUESTIONS = (
      above(0.9), "fooled"),
     ("That costs no accuracy that matters.",
      less("accuracy", "fool-weights", BASELINE), above(-ACCURACY), "fooled"),
+    ("On colour images score matching aligns a residual network's logit-gradients with the data "
+     "more than cross-entropy alone.",
+     less("DSM-cos", "colour-score", BASELINE), above(A1), "gradients",
+     f"The cosine with the noise taken back has the order of A1. {COSTLY}"),
+    ("There it aligns them more than the gradient-norm penalty of equal strength.",
+     less("DSM-cos", "colour-score", "colour-control"), above(A1), "gradients"),
+    ("There a class-blind Gaussian on the baseline's logits aligns them less than that.",
+     less("DSM-cos", "colour-score", GAUSSIAN), above(A1), "gradients",
+     "The Gaussian is trained on nothing and changes no prediction."),
+    ("There score matching costs no accuracy that matters.",
+     less("accuracy", "colour-score", BASELINE), above(-ACCURACY), "trade-off", CLIPPED),
+    ("There another network recognizes more of its pictures of activity maximization.",
+     less("GAN-test", "colour-score", BASELINE), above(ACCURACY), "samples",
+     f"{CIFAR} 72.75 % of pictures after score matching, 59.47 % of the baseline's."),
+    ("There its gradients are better at pixel perturbation, as in the paper.",
+     less("PP/own/raw", "colour-score", BASELINE, "accuracy by raw gradients"), above(ACCURACY),
+     "perturbation", CIFAR),
     ("Your regularizer aligns more than cross-entropy alone, in what no gauge reaches.",
      less("A3", "custom", BASELINE), above(A3), "gauge"),
     ("There it aligns more than the gradient-norm penalty of its strength.",
@@ -362,20 +380,23 @@ def conclude(study: Study, quality: Sequence[Mapping[str, float]]) -> Conclusion
         for claim, number, *more in QUESTIONS
     ]
     claims = decide([(question, study.mean(one)) for question, one in values if one is not None])
-    sound = Check.of(
-        "The reference flows are good class densities.",
-        "their Bayes accuracy at noisy test points, of the worst seed",
-        min((one.get("reference/accuracy", math.nan) for one in quality), default=None),
-        above(0.9),
-        "Not measured of a marginal density alone.",
-    )
-    checks = [
+    checks = [_sound(quality)] if quality else []
+    checks += [
         Check.of(check, number.quantity, expected.worst(one), expected)
         for check, number, expected in CHECKS
         if (one := number.values(study)) is not None
     ]
-    return Conclusion(
-        tuple(_findings(study, claims)), tuple(claims), (sound, *checks), WOULD_CHANGE
+    return Conclusion(tuple(_findings(study, claims)), tuple(claims), tuple(checks), WOULD_CHANGE)
+
+
+def _sound(quality: Sequence[Mapping[str, float]]) -> Check:
+    """Returns the check of the reference flows."""
+    return Check.of(
+        "The reference flows are good class densities.",
+        "their Bayes accuracy at noisy test points, of the worst seed",
+        min(one.get("reference/accuracy", math.nan) for one in quality),
+        above(0.9),
+        "Not measured of a marginal density alone.",
     )
 
 

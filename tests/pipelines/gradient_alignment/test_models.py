@@ -49,7 +49,8 @@ def test_the_judge_has_another_architecture(shape, other):
     network = judge(AlignmentConfig(), shape).network
     assert network.name == other and network != SCALES["cpu"].classifier.network
     residual = AlignmentConfig(classifier={"network": "resnet9"})
-    assert judge(residual, shape).network.name == "mlp"
+    assert judge(residual, shape).network.name == other
+    assert judge(AlignmentConfig(classifier={"network": "cnn"}), shape).network == NetworkConfig()
 
 
 def test_a_control_differs_from_its_model_by_the_regularizer_alone():
@@ -97,6 +98,20 @@ def test_only_known_models_are_run():
     assert list(by_name(models=("anti",))) == [BASELINE, *BLIND.values(), "anti"]
     with pytest.raises(BadInput, match=r"--models: found 'nothing', expected some of baseline"):
         models(AlignmentConfig(models=("nothing",)))
+
+
+def test_a_study_without_a_reference_has_no_flow():
+    without = {"reference": {"kind": "none"}}
+    assert list(by_name(**without, models=("anti",))) == [BASELINE, "anti"]
+    assert BLIND["flow"] not in by_name(**without) and BLIND["gaussian"] in by_name(**without)
+    with pytest.raises(BadInput, match=r"--models: found 'blind-flow'|--models: found blind-flow"):
+        models(AlignmentConfig(**without, models=("blind-flow",)))
+
+
+def test_sizes_of_measurements_are_options():
+    found = measuring(AlignmentConfig(scale="smoke", measure={"points": 40, "samples": 9}))
+    plain = measuring(AlignmentConfig(scale="smoke"))
+    assert (found.points, found.samples, found.ascent) == (40, 9, plain.ascent)
 
 
 def test_options_change_every_training():
