@@ -18,16 +18,57 @@ Interpretability (Srinivas, Fleuret, 2021), arXiv:2006.09128. The functions g ar
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from ..bijections.base import sum_event
 from ..density import LogDensity
-from .logit import Classifier
+from .logit import Classifier, stripes
 
 Shift = Callable[[Tensor], Tensor]  # g, from points (B, D) to (B,)
+
+
+# A face of 8 × 8 pixels, which a reader recognizes at once
+FACE = (
+    "........",
+    ".##..##.",
+    ".##..##.",
+    "........",
+    "#......#",
+    "##....##",
+    ".######.",
+    "........",
+)
+
+
+def face(shape: Sequence[int]) -> Tensor:
+    """Returns a unit pattern with shape (D,): a face, positive on negative ground.
+
+    It is enlarged to an image of any size, and the same in each colour.
+
+    Raises:
+        ValueError: If ``shape`` is not that of an image with sides of 8 pixels at least.
+    """
+    if not _has_room(shape):
+        raise ValueError(
+            f"shape: found {tuple(shape)}, expected (H, W) or (C, H, W) with sides of "
+            f"{len(FACE)} at least"
+        )
+    signs = torch.tensor([[1.0 if mark == "#" else -1.0 for mark in line] for line in FACE])
+    rows, columns = (torch.arange(side) * len(FACE) // side for side in shape[-2:])
+    pattern = signs[rows][:, columns].expand(*shape).flatten()
+    return pattern / pattern.norm()
+
+
+def pattern_of(shape: Sequence[int]) -> Tensor:
+    """Returns the pattern of fooled gradients: ``face``, or ``stripes`` if it has no room."""
+    return face(shape) if _has_room(shape) else stripes(shape)
+
+
+def _has_room(shape: Sequence[int]) -> bool:
+    return len(shape) in (2, 3) and min(shape[-2:]) >= len(FACE)
 
 
 def linear(pattern: Tensor, size: float = 100.0) -> Shift:

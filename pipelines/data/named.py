@@ -107,6 +107,12 @@ def _digits() -> pa.Table:
     return array_table(digits.images.astype(np.uint8), 17, label=digits.target)
 
 
+def _digits_on_photographs() -> pa.Table:
+    from pipelines.data import digits_on_photographs
+
+    return digits_on_photographs.table()
+
+
 def _scikit_learn(name: str, target: str | None = None, **options: Any) -> pa.Table:  # noqa: ANN401
     """Returns the columns of a table that scikit-learn bundles, their names without spaces.
 
@@ -242,6 +248,14 @@ SOURCES: dict[str, NamedSource] = {
     "natural-patches": _photographs(32),
     "natural-patches-16": _photographs(16),
     "natural-patches-64": _photographs(LARGE),
+    "digits-on-photographs": NamedSource(
+        _digits_on_photographs,
+        12_000,
+        (3, 32, 32),
+        "digits on patches of photographs, 10 classes, RGB",
+        "digits and photographs bundled with scikit-learn, composed here with a fixed seed; "
+        "splits share neither digits nor pixels of photographs",
+    ),
     "mnist": NamedSource(
         None, 70_000, (1, 28, 28), "handwritten digits, grey", "MNIST (LeCun et al., 1998)"
     ),

@@ -38,11 +38,10 @@ def align(
     some, shape, width = models(config), manifests[0].shape, manifests[0].width
     arrays = [dict(np.load(folder / "arrays.npz")) for folder in measured[: len(some)]]
     study = Study.of(some, outcomes, arrays, width=width, overlap=_overlap(manifests))
-    reference = {
-        name: student([one[name] for one in quality], overlap=study.overlap).interval()
-        for name in quality[0]
-    }
-    conclusion = rows.with_items(conclude(study, quality))
+    reference = _reference(quality, study.overlap)
+    conclusion = conclude(study, quality)
+    of_paper = rows.rows(study.models)
+    conclusion = rows.with_items(conclusion, of_paper)
     Result(
         title="Gradient alignment",
         intro=intro(config),
@@ -54,9 +53,17 @@ def align(
         values={
             "models": [entry(study, name) for name in study.models],
             "reference": {name: one._asdict() for name, one in reference.items()},
-            "rows": rows.entries(conclusion),
+            "rows": rows.entries(conclusion, of_paper),
         },
     ).save(config, run)
+
+
+def _reference(quality: Sequence[Mapping[str, float]], overlap: float) -> dict[str, Interval]:
+    """Returns the means of the reference's numbers over seeds; none without a reference."""
+    names = quality[0] if quality else ()
+    return {
+        name: student([one[name] for one in quality], overlap=overlap).interval() for name in names
+    }
 
 
 def _overlap(manifests: Sequence[Manifest]) -> float:
@@ -94,9 +101,19 @@ def entry(study: Study, name: str) -> dict[str, Any]:
 
 def intro(config: AlignmentConfig) -> str:
     """Returns the introduction of the page."""
-    return (
+    what = (
         f"Gradients of the true-class logits of classifiers of {config.data.source}, "
-        "which are scores of an implicit class-conditional density, beside the exact scores of "
+        "which are scores of an implicit class-conditional density"
+    )
+    if config.reference.kind == "none":
+        return (
+            f"{what}. There is no reference. DSM-cos is the cosine with −ε, for the noise ε of a "
+            f"standard deviation of {config.noise:g} on an image: the score of the smoothed data "
+            "is the mean of −ε / s. Intervals are over seeds, each with its own noise, judge and "
+            "classifiers."
+        )
+    return (
+        f"{what}, beside the exact scores of "
         f"reference flows of the data smoothed by noise of {config.noise:g}. A1 is the cosine "
         "with the score of the class, A2 that of the marginals, A3 that of class-mean-centred "
         "gradients, which no shift of the logits moves. A1 is compared with that of the baseline "

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from ebflow.alignment import regularizers
 from ebflow.alignment.classifiers import CLASSIFIERS
-from ebflow.alignment.logit import ClassLogit, accuracy, stripes
+from ebflow.alignment.fooling import pattern_of
+from ebflow.alignment.logit import ClassLogit, accuracy
 from ebflow.bijections.base import products
 from ebflow.errors import BadInput, NonFinite
 from ebflow.files import save_tensors
@@ -129,7 +130,7 @@ def penalty(config: RegularizerConfig, shape: Sequence[int], smoothing: float) -
     function = regularizers.REGULARIZERS[config.name]
     options = config.options(function)
     if config.name == "fool":
-        options["pattern"] = stripes(shape)
+        options["pattern"] = pattern_of(shape)
     if options.get("floor") is not None:
         width = torch.Size(shape).numel()
         options["floor"] *= regularizers.smallest_trace(width, smoothing)

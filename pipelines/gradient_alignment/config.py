@@ -30,7 +30,8 @@ class RegularizerConfig(Section):
 
     name: Literal["none", "score", "anti", "gnorm", "fool"] = "none"
     """score: score matching by the true-class logit; anti: its opposite; gnorm: half the squared
-    gradient; fool: the squared distance of the gradient from stripes"""
+    gradient; fool: the squared distance of the gradient from a chosen
+    pattern (a face; stripes for rows that are no images)"""
     weight: float = Field(0.0, ge=0)
     """weight λ of the regularizer"""
     warmup: float = Field(0.0, ge=0, lt=1)
@@ -131,7 +132,7 @@ class FlowConfig(Section):
 
 
 # A function that is added to the logits of a trained classifier. It is the log-density of a class-
-# blind ``gaussian`` or ``flow``, or one of :mod:`ebflow.alignment.fooling` with stripes as t.
+# blind ``gaussian`` or ``flow``, or one of :mod:`ebflow.alignment.fooling` with a pattern t.
 # A ``ripple`` differs from logit to logit; the others add the same to each.
 Shift = Literal["none", "gaussian", "flow", "linear", "quadratic", "sine", "ripple"]
 
@@ -148,9 +149,23 @@ class MeasureConfig(Section):
     seed: int = 0
 
 
+class MeasureOptions(Section):
+    """The sizes of the measurements. None: the scale's."""
+
+    points: int | None = Field(None, ge=8)
+    """test rows at most"""
+    samples: int | None = Field(None, ge=1)
+    """pictures of activity maximization, of a model"""
+    ascent: int | None = Field(None, ge=1)
+    """steps of each"""
+
+
 class ReferenceConfig(Section):
     """The flows whose scores are the reference."""
 
+    kind: Literal["flows", "none"] = "flows"
+    """flows: a flow of each class, and one of all rows; none: only measurements without a
+    reference, for rows of thousands of values, of which flows are expensive"""
     copies: int = Field(16, ge=1)
     """noisy copies of a row for their training"""
 
@@ -174,4 +189,5 @@ class AlignmentConfig(Section):
     scale's"""
     classifier: ClassifierOptions = ClassifierOptions()
     custom: CustomConfig = CustomConfig()
+    measure: MeasureOptions = MeasureOptions()
     reference: ReferenceConfig = ReferenceConfig()

@@ -7,12 +7,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipelines.gradient_alignment.config import SIGMAS
+from pipelines.gradient_alignment.fooled import fooled_pictures
 from pipelines.gradient_alignment.measure import FRACTIONS
 from pipelines.gradient_alignment.models import BASELINE, BLIND, MODELS
 from pipelines.gradient_alignment.questions import Study
 from pipelines.reporting.statistics import Interval
 from pipelines.reporting.style import BASELINE as ORANGE
-from pipelines.reporting.style import DATA, FLOW, Captioned, is_picture, panels, show_tiles, tiles
+from pipelines.reporting.style import (
+    DATA,
+    FLOW,
+    Captioned,
+    is_picture,
+    panels,
+    show_tiles,
+    signed,
+    tiles,
+)
 
 Arrays = Mapping[str, np.ndarray]  # Images, gradients and ascended pictures of a model
 
@@ -25,7 +35,8 @@ COLOURS = {
     "gnorm": "#b39ddb", "anti": ORANGE, "paper-score": "#2a8c6a", "paper-control": "#7fc7ab",
     "paper-anti": "#e0a13a", "fool-shift": "#c2185b", "fool-weights": "#e57399",
     "fool-ripple": "#7b1fa2", "code-score": "#8c6d31",
-    "code-control": "#c7a76b", "custom": "#d32f2f", "custom-control": "#ef9a9a",
+    "code-control": "#c7a76b", "colour-score": FLOW,
+    "colour-control": "#8a6fb3", "custom": "#d32f2f", "custom-control": "#ef9a9a",
 }  # fmt: skip
 
 # The baseline with something added to its logits.
@@ -34,25 +45,6 @@ UNTRAINED = [name for name, model in MODELS.items() if model.shift != "none"]
 # Metrics of density ratios, with their titles, and curves of pixel perturbation.
 RATIOS = {"log mean ratio": "log of the mean ratio", "mean log ratio": "mean of the log ratio"}
 CURVES = ("curve/own/raw", "curve/other/raw", "curve/own/centred")
-
-# Models below the baseline, the array that is shown, and the caption.
-FOOLED = {
-    "fooled": (
-        ("fool-shift", "fool-weights"),
-        "gradients",
-        "Gradients of the true class's logit. The first two classifiers have the same "
-        "predictions: 100 t·x is added to every logit, with vertical stripes t. The last one has "
-        "the stripes trained into its weights. Each is on its own scale: red raises the logit, "
-        "blue lowers it.",
-    ),
-    "rippled": (
-        ("fool-shift", "fool-ripple"),
-        "loss",
-        "Gradients of the loss, each on its own scale. A shift of all logits leaves them. Waves "
-        "of a height of 0.001 nats, one for each logit, change a loss by less than 0.002 nats, "
-        "but its gradient to stripes.",
-    ),
-}  # fmt: skip
 
 # Pairs of metrics, one a panel, and the caption.
 PLANES = {
@@ -63,7 +55,7 @@ PLANES = {
         "along the horizontal line.",
     ),
     "trade-off": (
-        (("A1", "accuracy"), ("gradient", "A3")),
+        (("A1", "accuracy"), ("gradient", "A3"), ("DSM-cos", "accuracy")),
         "What alignment costs in test accuracy, and how long the gradients are.",
     ),
     "follows": (
@@ -75,12 +67,12 @@ PLANES = {
 
 # The models whose gradients and ascended pictures are shown.
 PICTURED = ("baseline", "blind-gaussian", "score", "score-control", "centred", "anti",
-            "paper-score", "custom")  # fmt: skip
+            "paper-score", "colour-score", "colour-control", "custom")  # fmt: skip
 
 
 def figures(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:
     """Returns the figures of examples with a shape, by name."""
-    made = _fooled(study, shape) if is_picture(shape) else {}
+    made = fooled_pictures(study.arrays, shape) if is_picture(shape) else {}
     if _measured(study, *(f"{kind}/{sigma:g}" for kind in RATIOS for sigma in SIGMAS)):
         made["density-ratio"] = _density_ratios(study)
     if any(CURVES[0] in arrays for arrays in study.arrays.values()):
@@ -181,45 +173,27 @@ def _legend(figure: Figure, axis: Axes) -> None:
 
 def _strips(rows: Mapping[str, np.ndarray]) -> Figure:
     """Draws strips of tiles below each other, with their names on the left."""
-    figure, axes = panels(width=8, height=0.9 * len(rows), down=len(rows))
-    for axis, (name, picture) in zip(axes, rows.items(), strict=True):
+    figure, axes = panels(
+        2, 9.5, 0.9 * len(rows), down=len(rows), squeeze=False, width_ratios=[1.5, 8]
+    )
+    for (left, axis), (name, picture) in zip(axes, rows.items(), strict=True):
+        left.text(0.95, 0.5, name, ha="right", va="center", transform=left.transAxes)
         axis.imshow(picture, cmap="gray" if name == "image" else "RdBu_r", vmin=0, vmax=1)
-        axis.set(xticks=[], yticks=[])
-        axis.set_ylabel(name, rotation=0, ha="right", va="center")
-        axis.grid(visible=False)
+        left.axis("off")
+        axis.axis("off")
     return figure
 
 
 def _gradients(pictures: Mapping[str, Arrays], shape: Sequence[int]) -> Captioned:
     images = next(iter(pictures.values()))["images"]
     rows = {"image": tiles(images, shape, ACROSS)}
-    rows |= {name: _signed(arrays["gradients"], shape) for name, arrays in pictures.items()}
-    rows |= {f"{name}, centred": _signed(pictures[name]["centred"], shape)
+    rows |= {name: signed(arrays["gradients"], shape, ACROSS) for name, arrays in pictures.items()}
+    rows |= {f"{name}, centred": signed(pictures[name]["centred"], shape, ACROSS)
              for name in (BASELINE, "score") if name in pictures}  # fmt: skip
     return _strips(rows), (
         "Gradients of the true class's logit at test images, each on its own scale: red raises "
         "the logit, blue lowers it. Centred: less the mean over classes."
     )
-
-
-def _fooled(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:
-    """Draws gradients of fooled classifiers below the baseline's: of logits, and of losses."""
-    baseline, made = study.arrays.get(BASELINE, {}), {}
-    for name, (models, kind, caption) in FOOLED.items():
-        pictures = [(BASELINE, baseline)]
-        pictures += [(model, study.arrays[model]) for model in models if model in study.arrays]
-        if len(pictures) > 1 and all(kind in arrays for _, arrays in pictures):
-            rows = {"image": tiles(baseline["images"], shape, ACROSS)}
-            rows |= {model: _signed(arrays[kind], shape) for model, arrays in pictures}
-            made[name] = _strips(rows), caption
-    return made
-
-
-def _signed(rows: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Returns signed images, summed over colours, as tiles: each on its own scale about 1/2."""
-    grey = rows.reshape(len(rows), -1, *shape[-2:]).sum(1).reshape(len(rows), -1)
-    most = np.abs(grey).max(1, keepdims=True)
-    return tiles(0.5 + 0.5 * grey / np.where(most > 0, most, 1), shape[-2:], ACROSS)
 
 
 def _samples(study: Study, pictures: Mapping[str, Arrays], shape: Sequence[int]) -> Captioned:
@@ -228,11 +202,17 @@ def _samples(study: Study, pictures: Mapping[str, Arrays], shape: Sequence[int])
     figure, axes = panels(across, 2 * across, 2.3 * down, down=down, squeeze=False)
     for axis, (name, arrays) in zip(axes.flat, pictures.items(), strict=False):
         show_tiles(axis, arrays["samples"], shape, 5)
-        log_density = study.interval("samples/log density", name).value
-        axis.set_title(f"{name}\nlog p / D = {log_density:.2f}", fontsize=8)
+        axis.set_title(f"{name}\n{_judged(study, name)}", fontsize=8)
     for axis in axes.flat:
         axis.axis("off")
     return figure, (
         "Pictures of activity maximization, and their mean log-density a dimension under the "
-        "reference (nats)."
+        "reference (nats), or the share that another network recognizes."
     )
+
+
+def _judged(study: Study, name: str) -> str:
+    """Returns what is known of a model's pictures, as text."""
+    if "samples/log density" in study.numbers:
+        return f"log p / D = {study.interval('samples/log density', name).value:.2f}"
+    return f"GAN-test = {study.interval('GAN-test', name).value:.2f}"

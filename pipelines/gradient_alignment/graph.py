@@ -6,8 +6,8 @@
                          ├─> flow (each class) ──┤                │
                          └─> classify (each model) ──> measure ───┘
 
-Every seed has all stages but the last. A classifier is measured together with the baseline of its
-seed and an independently trained judge.
+Every seed has all stages but the last. Without a reference there are no flows. A classifier is
+measured together with the baseline of its seed and an independently trained judge.
 """
 
 from collections.abc import Iterator, Mapping
@@ -61,9 +61,12 @@ def alignment(config: AlignmentConfig, source: Source) -> dict[str, Artefact]:
     data, densities, measured = [], [], []
     for one in models.replicates(config):
         rows = prepare(one.data, source=source)
-        inputs = {"data": rows, "flows": flows(one, rows), "all_rows": _flow(one, rows)}
+        inputs = {"data": rows, "flows": [], "all_rows": []}
         data.append(rows)
-        densities.append(reference(models.measuring(one), **inputs, title=f"seed {one.seed}"))
+        if one.reference.kind == "flows":
+            inputs |= {"flows": flows(one, rows), "all_rows": [_flow(one, rows)]}
+            title = f"seed {one.seed}"
+            densities.append(reference(models.measuring(one), **inputs, title=title))
         measured += _measured(one, inputs)
     finished = all_or_fail(measured)
     return {"report": align(config, data=data, densities=densities, measured=finished)}

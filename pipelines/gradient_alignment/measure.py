@@ -1,7 +1,7 @@
 """Measures a trained classifier: alignment, robustness to perturbation, and pictures."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def measure(
     config: MeasureConfig,
     data: Path,
     flows: Sequence[Path],
-    all_rows: Path,
+    all_rows: Sequence[Path],
     trained: Path,
     baseline: Path,
     judge: Path,
@@ -49,7 +49,8 @@ def measure(
 ) -> None:
     """Writes ``numbers.json`` and ``arrays.npz``, without numbers if the training diverged.
 
-    ``flows`` are those of the reference; ``baseline`` is that of the classifier's seed, and
+    ``flows`` are those of the reference and ``all_rows`` has the class-blind one, if there is a
+    reference; ``baseline`` is that of the classifier's seed, and
     ``judge`` a network of another architecture.
     """
     dataset = run.open(config, Dataset(data), "testing")
@@ -59,7 +60,7 @@ def measure(
         shape, classes = dataset.manifest.shape, dataset.manifest.classes
         networks = [load(folder, shape, classes) for folder in (trained, baseline, judge)]
         points, densities = of_split(config, dataset, "test"), open_reference(flows, dataset)
-        blind = open_blind(all_rows, dataset, config.noise)
+        blind = open_blind(config.shift, all_rows, dataset, config.noise)
         results = measured(config, networks, shape, points, densities, blind)
         results["trace/training"] = outcome["trace"]
     arrays = {name: one for name, one in results.items() if isinstance(one, np.ndarray)}
@@ -77,12 +78,13 @@ def measured(
     networks: Sequence[Classifier],
     shape: Sequence[int],
     points: Points,
-    reference: Reference,
-    blind: Mapping[str, Normalized],
+    reference: Reference | None,
+    blind: Normalized | None,
 ) -> Results:
     """Returns all numbers and arrays of a classifier at test points, shifted as configured.
 
-    ``networks`` are the classifier, its baseline and the judge; ``shape`` is that of an example.
+    ``networks`` are the classifier, its baseline and the judge; ``shape`` is that of an example;
+    ``blind`` is the class-blind density that is added to the logits, if one is.
 
     Raises:
         NonFinite: If a gradient is not finite.
@@ -92,14 +94,14 @@ def measured(
     x, labels, random = points.clean, points.labels, partial(derive, config.seed)
     changes = metrics.invariants(baseline, network, points.noisy, labels)
     return {
-        **_alignment(network, points, reference.at(points.noisy), random("shuffle")),
+        **_gradients(network, points, reference, random("shuffle")),
         "trace": _trace(network, points, random("trace")),
         **_perturbation(network, judge, points, shape),
         **_ratios(network, points, random),
         **_ascent(config, network, judge, labels[: config.samples], x.shape[1], reference),
         **_pictures(network, points),
         **{f"change/{name}": value for name, value in changes.items()},
-        **_stripes(network, points, shape),
+        **_pattern(network, points, shape),
     }
 
 
@@ -107,23 +109,23 @@ def _shifted(
     config: MeasureConfig,
     network: Classifier,
     shape: Sequence[int],
-    blind: Mapping[str, Normalized],
+    blind: Normalized | None,
 ) -> Classifier:
     """Returns the classifier with what the configuration adds to its logits."""
     if config.shift == "none":
         return network
-    if config.shift in blind:
-        return logit.shifted(network, blind[config.shift].log_prob)
-    pattern = logit.stripes(shape)
+    if blind is not None:
+        return logit.shifted(network, blind.log_prob)
+    pattern = fooling.pattern_of(shape)
     if config.shift == "ripple":
         return fooling.ripple(network, pattern)
     return logit.shifted(network, fooling.SHIFTS[config.shift](pattern))
 
 
-def _stripes(network: Classifier, points: Points, shape: Sequence[int]) -> Results:
-    """Returns the mean cosines of gradients with stripes; of the loss, without their signs."""
+def _pattern(network: Classifier, points: Points, shape: Sequence[int]) -> Results:
+    """Returns mean cosines of gradients with the pattern; of the loss, without their signs."""
     gradients = metrics.gradients(network, points.noisy, points.labels)
-    pattern = logit.stripes(shape).expand_as(points.noisy)
+    pattern = fooling.pattern_of(shape).expand_as(points.noisy)
     of_loss = torch.cosine_similarity(gradients.loss_direction, pattern)
     return {
         "pattern/logit": float(torch.cosine_similarity(gradients.own, pattern).mean()),
@@ -131,27 +133,39 @@ def _stripes(network: Classifier, points: Points, shape: Sequence[int]) -> Resul
     }
 
 
-def _alignment(
-    network: Classifier, points: Points, scores: Scores, generator: torch.Generator
+def _gradients(
+    network: Classifier,
+    points: Points,
+    reference: Reference | None,
+    generator: torch.Generator,
 ) -> Results:
-    labels = points.labels
-    gradients = metrics.gradients(network, points.noisy, labels)
+    """Returns accuracies, and numbers of gradients at noisy points."""
+    gradients = metrics.gradients(network, points.noisy, points.labels)
     if not gradients.own.isfinite().all():
         raise NonFinite("gradient: found one that is not finite, expected finite logits")
-    others = metrics.another_point(scores.marginal, generator)
-    control = metrics.alignments(gradients, scores, others)
-    cosines = metrics.alignments(gradients, scores)
-    cosines |= {f"{name}/shuffled": values for name, values in control.items()}
     noise_cosine, residual = metrics.dsm(gradients.own, points.noise, points.sigma)
-    numbers: Results = {name: float(values.mean()) for name, values in cosines.items()}
-    numbers |= {
-        "accuracy": accuracy(network, points.clean, labels),
-        "accuracy/noisy": accuracy(network, points.noisy, labels),
+    numbers: Results = {
+        "accuracy": accuracy(network, points.clean, points.labels),
+        "accuracy/noisy": accuracy(network, points.noisy, points.labels),
         "gradient": float(gradients.own.norm(dim=1).mean()),
         "DSM-cos": float(noise_cosine.mean()),
         "DSM residual": residual.value,
     }
-    own = metrics.of_label(scores.classes, labels)
+    if reference is None:
+        return numbers
+    return numbers | _alignment(gradients, reference.at(points.noisy), generator)
+
+
+def _alignment(
+    gradients: metrics.Gradients, scores: Scores, generator: torch.Generator
+) -> Results:
+    """Returns alignments with the scores of a reference."""
+    others = metrics.another_point(scores.marginal, generator)
+    control = metrics.alignments(gradients, scores, others)
+    cosines = metrics.alignments(gradients, scores)
+    cosines |= {f"{name}/shuffled": values for name, values in control.items()}
+    numbers: Results = {name: float(values.mean()) for name, values in cosines.items()}
+    own = metrics.of_label(scores.classes, gradients.labels)
     numbers["A1/centred"] = float(torch.cosine_similarity(gradients.centred, own).mean())
     return numbers | metrics.fisher_ratios(gradients, scores.classes)
 
@@ -203,26 +217,31 @@ def _ascent(
     judge: Classifier,
     labels: Tensor,
     width: int,
-    reference: Reference,
+    reference: Reference | None,
 ) -> Results:
-    """Returns ascended pictures, the judge's accuracy on them, and their log-density."""
+    """Returns ascended pictures, the judge's accuracy on them, and their log-density if any."""
     options = {"steps": config.ascent, "rate": config.rate, "width": width}
     generator = derive(config.seed, "ascent")
     pictures = explanations.maximize(network, labels, generator=generator, **options)
-    log_density = metrics.of_label(reference.at(pictures).log_probs.T, labels) / width
-    return {
+    results: Results = {
         "GAN-test": accuracy(judge, pictures, labels),
-        "samples/log density": float(log_density.mean()),
         "samples": pictures[:PICTURES].numpy(),
     }
+    if reference is not None:
+        log_density = metrics.of_label(reference.at(pictures).log_probs.T, labels) / width
+        results["samples/log density"] = float(log_density.mean())
+    return results
 
 
 def _pictures(network: Classifier, points: Points) -> Results:
-    """Returns the first test image of each class and the gradients there."""
+    """Returns the first test image of each class, its prediction and the gradients there."""
     firsts = [int((points.labels == k).nonzero()[0]) for k in points.labels.unique()[:CLASSES]]
     x = points.clean[firsts]
     gradients = metrics.gradients(network, x, points.labels[firsts])
+    most = gradients.posterior.max(1)
     arrays = {
+        "predicted": most.indices,
+        "probability": most.values,
         "images": x,
         "gradients": gradients.own,
         "centred": gradients.centred,

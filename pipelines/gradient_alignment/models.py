@@ -59,12 +59,18 @@ def _paper(name: str, weight: float, step: float) -> RegularizerConfig:
 
 # The paper and its code disagree on every weight. The paper gives neither σ nor K: those of the
 # code are used. The recommended settings come from the study's own measurements.
+# Weights are for 64 pixels. The terms of score matching grow with their number, so those for
+# colour images, of 3,072 values, are about 50 times lower.
 SCORE = RegularizerConfig(name="score", weight=0.1, floor=1.5, warmup=0.1)
 CENTRED = SCORE.changed(centred=True)
 ANTI = RegularizerConfig(name="anti", weight=1e-2, warmup=0.1)
 PAPER_SCORE = _paper("score", weight=1e-3, step=0.01)
 FOOL = RegularizerConfig(name="fool", weight=1e-2)
+COLOUR_SCORE = SCORE.changed(weight=2e-3)
 CODE_SCORE = _paper("score", weight=1e-5, step=0.01)
+
+# Models of the data that have a name here, and not of digits.
+COLOUR = ("colour-score", "colour-control")
 
 # All models by name, in the order of tables.
 MODELS = {
@@ -88,11 +94,16 @@ MODELS = {
     "paper-anti": _trained("anti-score-matching, paper", _paper("anti", 1e-4, 0.001)),
     "code-score": _trained("score matching, official code", CODE_SCORE),
     "code-control": _trained("gradient norm at code-score's strength", control(CODE_SCORE)),
-    "fool-shift": Model("the baseline and 100 t·x on every logit, for stripes t", shift="linear"),
+    "fool-shift": Model("the baseline and 100 t·x on every logit, for a pattern t",
+                        shift="linear"),
     "fool-quadratic": Model("the baseline and −50 ‖x − t‖² on every logit", shift="quadratic"),
     "fool-sine": Model("the baseline and 50 sin(2π t·x) on every logit", shift="sine"),
-    "fool-weights": _trained("stripes trained into the logit-gradient", FOOL),
+    "fool-weights": _trained("the pattern t trained into the logit-gradient", FOOL),
     "fool-ripple": Model("the baseline and low waves, one for each logit", shift="ripple"),
+    "colour-score": _trained("score matching, recommended for 3,072 values", COLOUR_SCORE,
+                             clip=CLIP),
+    "colour-control": _trained("gradient norm at colour-score's strength", control(COLOUR_SCORE),
+                               clip=CLIP),
     "collapse": _trained("score matching without noise and penalty, λ = 1",
                          RegularizerConfig(name="score", weight=1.0, stability=0.0), noise=0.0),
 }  # fmt: skip
@@ -109,7 +120,7 @@ DENSE = Training(
 class Scale(NamedTuple):
     """The size of a study."""
 
-    models: tuple[str, ...] = tuple(MODELS)  # their names
+    models: tuple[str, ...] = tuple(name for name in MODELS if name not in COLOUR)  # their names
     seeds: int = 6
     classifier: ClassifierConfig = ClassifierConfig(epochs=80)  # the baseline's
     training: Training = DENSE  # of the flows
@@ -148,11 +159,29 @@ def models(config: AlignmentConfig) -> dict[str, Model]:
         if name not in MODELS:
             expected = f"some of {', '.join(MODELS)}"
             raise BadInput(option="--models", found=repr(name), expected=expected)
-    some = {name: model for name, model in MODELS.items() if name in (*ALWAYS, *names)}
+    chosen = (*always(config), *names)
+    some = {name: model for name, model in MODELS.items() if name in chosen}
+    if config.reference.kind == "none":
+        _without_flow(config)
+        some.pop(BLIND["flow"], None)
     plain, clip = _classifier(config), config.classifier.clip
     return {
         name: _completed(model, plain, clip) for name, model in (some | _custom(config)).items()
     }
+
+
+def always(config: AlignmentConfig) -> tuple[str, ...]:
+    """Returns the models that a run has whatever its models are."""
+    return ALWAYS if config.reference.kind == "flows" else (BASELINE,)
+
+
+def _without_flow(config: AlignmentConfig) -> None:
+    """Raises BadInput if a flow is asked for that a study without a reference does not train."""
+    if config.models and BLIND["flow"] in config.models:
+        raise BadInput(
+            option="--models", found=BLIND["flow"],
+            expected="models without a flow, because --reference.kind is none",
+        )  # fmt: skip
 
 
 def _completed(model: Model, plain: ClassifierConfig, clip: float | None) -> Model:
@@ -213,15 +242,15 @@ def replicates(config: AlignmentConfig) -> list[AlignmentConfig]:
 def judge(config: AlignmentConfig, shape: Sequence[int]) -> ClassifierConfig:
     """Returns the independently trained judge, which has another architecture.
 
-    It is a convolutional network if the classifiers are perceptrons and the examples images, else
-    a perceptron: a narrower one beside perceptrons.
+    It is a convolutional network without residual blocks if the examples are images and the
+    classifiers are of another kind, else a perceptron: a narrower one beside perceptrons.
     """
     plain = _classifier(config)
     images = len(shape) in (2, 3) and all(side % 4 == 0 for side in shape[-2:])
-    if plain.network.name != "mlp":
-        network = NetworkConfig()
+    if images and plain.network.name != "cnn":
+        network = NetworkConfig(name="cnn", hidden=16)
     else:
-        network = NetworkConfig(name="cnn", hidden=16) if images else NetworkConfig(hidden=64)
+        network = NetworkConfig(hidden=64) if plain.network.name == "mlp" else NetworkConfig()
     return plain.changed(seed=1000 + config.seed, network=network)
 
 
@@ -234,4 +263,6 @@ def flow_config(config: AlignmentConfig, label: int | None = None) -> FlowConfig
 
 def measuring(config: AlignmentConfig) -> MeasureConfig:
     """Returns the measurements of a run, whose points are those of the reference."""
-    return SCALES[config.scale].measure.changed(noise=config.noise, seed=config.seed)
+    sizes = config.measure.model_dump(exclude_none=True)
+    settings = SCALES[config.scale].measure.changed(**sizes)
+    return settings.changed(noise=config.noise, seed=config.seed)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from ebflow.alignment.regularizers import smallest_trace
 from pipelines.gradient_alignment.models import BASELINE, BLIND, CLIP, Model
+from pipelines.gradient_alignment.settings import OTHER, without_effect
 from pipelines.reporting import statistics
 from pipelines.reporting.claims import Check, Claim, Conclusion, Question, decide
 from pipelines.reporting.statistics import Confidence, Interval, above, below, student, within
@@ -193,6 +194,7 @@ GAUSSIAN, FLOW = BLIND["gaussian"], BLIND["flow"]
 OWN = "Each model is its own judge."
 CIFAR = "Published for CIFAR-100."
 CLIPPED = f"Score matching's steps are clipped at a norm of {CLIP:g}, the baseline's are not."
+COSTLY = "A1 and A3 need a flow of each class, which is expensive for 3,072 values."
 OUTLIERS = "Published is the mean ratio, which outliers dominate: a table has its logarithm too."
 
 SHARE = share("A1", GAUSSIAN, "score", "share of the gain in A1 over the baseline")
@@ -274,11 +276,28 @@ QUESTIONS = (
      order("A1", "PP/own/raw"), above(0.5), "follows", OWN),
     ("Among them the DSM cosine, which needs no reference, has the order of A1.",
      order("A1", "DSM-cos"), above(0.8), "follows"),
-    ("Stripes can be trained into the weights: logit-gradients show them.",
-     of("pattern/logit", "fool-weights", "cosine of fool-weights' gradient with the stripes"),
+    ("A pattern can be trained into the weights: logit-gradients show it.",
+     of("pattern/logit", "fool-weights", "cosine of fool-weights' gradient with the pattern"),
      above(0.9), "fooled"),
     ("That costs no accuracy that matters.",
      less("accuracy", "fool-weights", BASELINE), above(-ACCURACY), "fooled"),
+    ("On colour images score matching aligns a residual network's logit-gradients with the data "
+     "more than cross-entropy alone.",
+     less("DSM-cos", "colour-score", BASELINE), above(A1), "gradients",
+     f"The cosine with the noise taken back has the order of A1. {COSTLY}"),
+    ("There it aligns them more than the gradient-norm penalty of equal strength.",
+     less("DSM-cos", "colour-score", "colour-control"), above(A1), "gradients"),
+    ("There a class-blind Gaussian on the baseline's logits aligns them less than that.",
+     less("DSM-cos", "colour-score", GAUSSIAN), above(A1), "gradients",
+     "The Gaussian is trained on nothing and changes no prediction."),
+    ("There score matching costs no accuracy that matters.",
+     less("accuracy", "colour-score", BASELINE), above(-ACCURACY), "trade-off", CLIPPED),
+    ("There another network recognizes more of its pictures of activity maximization.",
+     less("GAN-test", "colour-score", BASELINE), above(ACCURACY), "samples",
+     f"{CIFAR} 72.75 % of pictures after score matching, 59.47 % of the baseline's."),
+    ("There its gradients are better at pixel perturbation, as in the paper.",
+     less("PP/own/raw", "colour-score", BASELINE, "accuracy by raw gradients"), above(ACCURACY),
+     "perturbation", CIFAR),
     ("Your regularizer aligns more than cross-entropy alone, in what no gauge reaches.",
      less("A3", "custom", BASELINE), above(A3), "gauge"),
     ("There it aligns more than the gradient-norm penalty of its strength.",
@@ -300,7 +319,7 @@ CHECKS = (
      of("change/posterior", "fool-shift", "largest change of a posterior, fool-shift"),
      below(1e-3)),
     ("And logit-gradients show the pattern.",
-     of("pattern/logit", "fool-shift", "mean cosine of fool-shift's gradient with the stripes"),
+     of("pattern/logit", "fool-shift", "mean cosine of fool-shift's gradient with the pattern"),
      above(0.95)),
     ("A pattern on every logit leaves the gradients of the loss.",
      of("change/loss_gradient", "fool-shift", "relative change of the loss-gradient, fool-shift"),
@@ -313,7 +332,7 @@ CHECKS = (
      above(1)),
     ("Which show the pattern then.",
      of("pattern/loss", "fool-ripple", "mean |cosine| of fool-ripple's loss-gradient with the "
-        "stripes"), above(0.8)),
+        "pattern"), above(0.8)),
     ("A linear shift makes of the logit-gradients whatever one likes.",
      of("change/logit_gradient", "fool-shift", "relative change of the logit-gradient"), above(1)),
     ("The stability penalty shrinks gradients by the factor 1 / (1 + 2 μ T), T being minus "
@@ -321,6 +340,9 @@ CHECKS = (
      Number("measured ratio of ‖g‖ over this factor", _shrinkage), within(0.05, of=1)),
     ("Without noise and penalty score matching collapses onto the training points.",
      Number("mean trace of a training batch over the floor −D/s²", _depth), above(1)),
+    ("Every setting of the paper is an option that changes a training.",
+     Number(f"options, of {len(OTHER)}, without an effect",
+            lambda study: np.array([float(len(without_effect()))])), below(1)),
     ("Gradients of one point are not aligned with the scores of another.",
      Number("|A3| with the scores of other points, baseline",
             lambda study: np.abs(study.values("A3/shuffled", BASELINE))), below(0.1)),
@@ -358,20 +380,23 @@ def conclude(study: Study, quality: Sequence[Mapping[str, float]]) -> Conclusion
         for claim, number, *more in QUESTIONS
     ]
     claims = decide([(question, study.mean(one)) for question, one in values if one is not None])
-    sound = Check.of(
-        "The reference flows are good class densities.",
-        "their Bayes accuracy at noisy test points, of the worst seed",
-        min((one.get("reference/accuracy", math.nan) for one in quality), default=None),
-        above(0.9),
-        "Not measured of a marginal density alone.",
-    )
-    checks = [
+    checks = [_sound(quality)] if quality else []
+    checks += [
         Check.of(check, number.quantity, expected.worst(one), expected)
         for check, number, expected in CHECKS
         if (one := number.values(study)) is not None
     ]
-    return Conclusion(
-        tuple(_findings(study, claims)), tuple(claims), (sound, *checks), WOULD_CHANGE
+    return Conclusion(tuple(_findings(study, claims)), tuple(claims), tuple(checks), WOULD_CHANGE)
+
+
+def _sound(quality: Sequence[Mapping[str, float]]) -> Check:
+    """Returns the check of the reference flows."""
+    return Check.of(
+        "The reference flows are good class densities.",
+        "their Bayes accuracy at noisy test points, of the worst seed",
+        min(one.get("reference/accuracy", math.nan) for one in quality),
+        above(0.9),
+        "Not measured of a marginal density alone.",
     )
 
 

@@ -19,6 +19,8 @@ from pipelines.data.dataset import Dataset, StoredSplit
 from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.tracking.run import StageRun
 
+CLASS_BLIND = ("gaussian", "flow")  # Names of class-blind densities
+
 
 def unit_rows(split: StoredSplit) -> Tensor:
     """Returns rows (N, D) in [0, 1]: levels over the largest one, or scaled by the range.
@@ -62,34 +64,49 @@ def of_split(config: MeasureConfig, dataset: Dataset, split: str) -> Points:
     return Points(x, noise, config.noise, labels)
 
 
-def open_reference(trained: Sequence[Path], dataset: Dataset) -> Reference:
-    """Returns trained flows, one of each class, with the classes' priors."""
+def open_reference(trained: Sequence[Path], dataset: Dataset) -> Reference | None:
+    """Returns trained flows, one of each class, with the classes' priors; None without flows."""
+    if not trained:
+        return None
     priors = dataset.split("train").labels().bincount(minlength=len(trained))
     return Reference([load(folder / "checkpoint") for folder in trained], priors)
 
 
-def open_blind(all_rows: Path, dataset: Dataset, noise: float) -> dict[str, Normalized]:
-    """Returns the class-blind densities, which can be added to all logits of any classifier.
+def open_blind(
+    name: str, all_rows: Sequence[Path], dataset: Dataset, noise: float
+) -> Normalized | None:
+    """Returns a class-blind density, which can be added to all logits of any classifier.
 
-    They are the pooled ``gaussian`` of all training rows, and the ``flow`` of all rows.
+    ``gaussian`` is the pooled one of all training rows, and ``flow`` that of all rows, the only
+    element of ``all_rows``. Other names have none.
     """
-    gaussian = pooled(unit_rows(dataset.split("train")), noise)
-    return {"gaussian": gaussian, "flow": load(all_rows / "checkpoint").requires_grad_(False)}
+    if name == "gaussian":
+        return pooled(unit_rows(dataset.split("train")), noise)
+    if name == "flow":
+        (flow,) = all_rows
+        return load(flow / "checkpoint").requires_grad_(False)
+    return None
 
 
 def reference(
-    config: MeasureConfig, data: Path, flows: Sequence[Path], all_rows: Path, *, run: StageRun
+    config: MeasureConfig,
+    data: Path,
+    flows: Sequence[Path],
+    all_rows: Sequence[Path],
+    *,
+    run: StageRun,
 ) -> None:
     """Writes ``evaluation.json``: the quality of the reference and the class-blind densities.
 
-    ``flows`` are those of each class in turn.
+    ``flows`` are those of each class in turn, and ``all_rows`` has the one of all rows.
     """
     dataset = run.open(config, Dataset(data), "testing")
     densities = open_reference(flows, dataset)
     test, train = (of_split(config, dataset, split) for split in ("test", "train"))
     quality = _quality(test, densities.at(test.noisy), train, densities.at(train.noisy))
     x = test.noisy
-    for name, density in open_blind(all_rows, dataset, config.noise).items():
+    for name in CLASS_BLIND:
+        density = open_blind(name, all_rows, dataset, config.noise)
         quality[f"blind/{name}"] = float(density.log_prob(x).mean()) / x.shape[1]
     run.write_metrics(quality)
 

@@ -33,6 +33,8 @@ COLUMNS: Sequence[Column] = (
 # The metrics on a terminal.
 BRIEF = ("accuracy", "gradient", "A1", "A1/over gaussian", "A1/over flow", "A3", "PP/own/raw")
 
+BRIEF_ALONE = ("accuracy", "gradient", "DSM-cos", "GAN-test", "PP/own/raw")  # without reference
+
 # The columns of the table of density ratios.
 RATIOS = [(f"{kind}/{sigma:g}", f"{kind}, {sigma:g}", 2)
           for kind in ("mean log ratio", "log mean ratio") for sigma in SIGMAS]  # fmt: skip
@@ -54,12 +56,13 @@ OF_RATIOS = (
 
 def headline(study: Study) -> Table:
     """Returns the table of models that a terminal shows."""
-    return _by_model("Models", study, [column for column in COLUMNS if column[0] in BRIEF], NOTE)
+    shown = BRIEF if "A1" in study.numbers else BRIEF_ALONE
+    return _by_model("Models", study, [column for column in COLUMNS if column[0] in shown], NOTE)
 
 
 def tables(study: Study, reference: Mapping[str, Interval]) -> list[Table]:
     """Returns the tables of the page."""
-    return [
+    found = [
         _by_model("Models", study, COLUMNS, NOTE + METRICS),
         _by_model("Density ratios of noisy and clean test images", study, RATIOS, OF_RATIOS),
         Table(
@@ -68,14 +71,17 @@ def tables(study: Study, reference: Mapping[str, Interval]) -> list[Table]:
             [(name, model.about, f"{model.classifier.regularizer.weight:.3g}",
               study.diagnoses[name]) for name, model in study.models.items()],
         ),
-        Table(
-            "Reference flows and class-blind densities",
-            ("quantity", "value"),
-            [(name.removeprefix("reference/"), plus_minus(one, 4))
-             for name, one in reference.items()],
-            f"{NOTE} Log-densities: nats a dimension, at noisy points.",
-        ),
     ]  # fmt: skip
+    return [*found, _of_reference(reference)] if reference else found
+
+
+def _of_reference(reference: Mapping[str, Interval]) -> Table:
+    lines = [
+        (name.removeprefix("reference/"), plus_minus(one, 4)) for name, one in reference.items()
+    ]
+    note = f"{NOTE} Log-densities: nats a dimension, at noisy points."
+    headings = ("quantity", "value")
+    return Table("Reference flows and class-blind densities", headings, lines, note)
 
 
 def _by_model(title: str, study: Study, columns: Sequence[Column], note: str) -> Table:

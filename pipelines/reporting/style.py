@@ -28,11 +28,16 @@ matplotlib.rcParams.update(STYLE)
 
 
 def panels(
-    across: int = 1, width: float = 8, height: float = 3.2, *, down: int = 1, **shared: bool
+    across: int = 1,
+    width: float = 8,
+    height: float = 3.2,
+    *,
+    down: int = 1,
+    **options: bool | Sequence[float],
 ) -> tuple[Figure, Any]:
     """Returns a figure of a size in inches and its axes, as ``Figure.subplots`` gives them."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(down, across, **shared)
+    return figure, figure.subplots(down, across, **options)
 
 
 def is_picture(shape: Sequence[int]) -> bool:
@@ -64,6 +69,13 @@ def tiles(images: np.ndarray, shape: Sequence[int], across: int) -> np.ndarray:
     padded[: len(images), :height, :width] = np.moveaxis(images, 1, -1) if colours else images
     grid = padded.reshape(down, across, *padded.shape[1:]).swapaxes(1, 2)
     return grid.reshape(down * (height + 1), across * (width + 1), *colours)[:-1, :-1]
+
+
+def signed(rows: np.ndarray, shape: Sequence[int], across: int) -> np.ndarray:
+    """Returns signed images as ``tiles``, summed over colours: each on its own scale about 1/2."""
+    grey = rows.reshape(len(rows), -1, *shape[-2:]).sum(1).reshape(len(rows), -1)
+    most = np.abs(grey).max(1, keepdims=True)
+    return tiles(0.5 + 0.5 * grey / np.where(most > 0, most, 1), shape[-2:], across)
 
 
 def _picture(shape: Sequence[int]) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ebflow.alignment.classifiers import mlp
-from ebflow.alignment.fooling import SHIFTS, ripple, target_gradient
+from ebflow.alignment.fooling import SHIFTS, face, pattern_of, ripple, target_gradient
 from ebflow.alignment.logit import ClassLogit, shifted, stripes
 from ebflow.alignment.metrics import invariants
 from ebflow.density import EnergyFunction
@@ -66,3 +66,19 @@ def test_the_target_gradient_is_the_distance_to_the_pattern():
     score = density.score(x)
     torch.testing.assert_close(found, (score - 3 * t).square().sum(1))
     assert found.requires_grad
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (3, 32, 32), (1, 28, 20)])
+def test_a_face_is_a_unit_pattern_of_any_image(shape):
+    t = pattern_of(shape).view(shape)
+    assert t.norm() == pytest.approx(1, abs=1e-6) and len(t.abs().unique()) == 1
+    eye, cheek = (shape[-2] * 3 // 16, shape[-1] * 3 // 16), (shape[-2] // 2 - 1, shape[-1] // 2)
+    assert (t[..., eye[0], eye[1]] > 0).all() and (t[..., cheek[0], cheek[1]] < 0).all()
+    assert t.equal(face(shape).view(shape))
+
+
+def test_rows_without_room_for_a_face_have_stripes():
+    for shape in [(13,), (4, 4)]:
+        assert pattern_of(shape).equal(stripes(shape))
+    with pytest.raises(ValueError, match=r"shape: found \(4, 4\), expected"):
+        face((4, 4))

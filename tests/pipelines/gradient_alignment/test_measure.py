@@ -39,9 +39,9 @@ def measured_with():
     options = {"points": 300, "samples": 20, "ascent": 50, "rate": 1e-3}
 
     @cache
-    def measure(shift="none"):
+    def measure(shift="none", reference=exact):
         config = MeasureConfig(**options, shift=shift)
-        return measured(config, [bayes] * 3, (4, 4), points, exact, blind)
+        return measured(config, [bayes] * 3, (4, 4), points, reference, blind.get(shift))
 
     return measure
 
@@ -56,6 +56,14 @@ def test_the_measurement_of_a_perfect_density(measured_with):
     assert numbers["GAN-test"] == 1 and numbers["PP/own/centred"] > 0.9
     assert numbers["change/posterior"] == 0 and numbers["change/same"] == 1
     assert numbers["gradients"].shape == (2, 16) and numbers["samples"].shape == (20, 16)
+
+
+def test_the_measurement_without_a_reference(measured_with):
+    whole, part = measured_with(), measured_with(reference=None)
+    missing = {name.partition("/")[0] for name in whole.keys() - part.keys()}
+    assert missing == {"A1", "A2", "A3", "relF", "relF-opt", "samples"}
+    for name, value in part.items():
+        np.testing.assert_array_equal(value, whole[name])
 
 
 def test_every_metric_is_documented(measured_with):

@@ -3,6 +3,7 @@
 import pytest
 
 from ebflow.errors import BadInput
+from pipelines.gradient_alignment import settings
 from pipelines.gradient_alignment.config import AlignmentConfig, NetworkConfig
 from pipelines.gradient_alignment.models import (
     BASELINE,
@@ -48,7 +49,8 @@ def test_the_judge_has_another_architecture(shape, other):
     network = judge(AlignmentConfig(), shape).network
     assert network.name == other and network != SCALES["cpu"].classifier.network
     residual = AlignmentConfig(classifier={"network": "resnet9"})
-    assert judge(residual, shape).network.name == "mlp"
+    assert judge(residual, shape).network.name == other
+    assert judge(AlignmentConfig(classifier={"network": "cnn"}), shape).network == NetworkConfig()
 
 
 def test_a_control_differs_from_its_model_by_the_regularizer_alone():
@@ -98,6 +100,20 @@ def test_only_known_models_are_run():
         models(AlignmentConfig(models=("nothing",)))
 
 
+def test_a_study_without_a_reference_has_no_flow():
+    without = {"reference": {"kind": "none"}}
+    assert list(by_name(**without, models=("anti",))) == [BASELINE, "anti"]
+    assert BLIND["flow"] not in by_name(**without) and BLIND["gaussian"] in by_name(**without)
+    with pytest.raises(BadInput, match=r"--models: found 'blind-flow'|--models: found blind-flow"):
+        models(AlignmentConfig(**without, models=("blind-flow",)))
+
+
+def test_sizes_of_measurements_are_options():
+    found = measuring(AlignmentConfig(scale="smoke", measure={"points": 40, "samples": 9}))
+    plain = measuring(AlignmentConfig(scale="smoke"))
+    assert (found.points, found.samples, found.ascent) == (40, 9, plain.ascent)
+
+
 def test_options_change_every_training():
     options = {"network": "cnn", "hidden": 8, "epochs": 2, "lr": 0.1, "optimizer": "sgd",
                "schedule": "steps", "weight_decay": 5e-4,
@@ -111,6 +127,13 @@ def test_options_change_every_training():
     assert (
         by_name()["score"].classifier.clip == CLIP and by_name()["gnorm"].classifier.clip is None
     )
+
+
+def test_every_setting_of_the_paper_has_an_effect(monkeypatch):
+    assert settings.without_effect() == []
+    same = {"custom.weight": 0.1, "classifier.epochs": 20}
+    monkeypatch.setattr(settings, "OTHER", same)
+    assert settings.without_effect() == [*same]
 
 
 def test_another_architecture_has_its_own_width():

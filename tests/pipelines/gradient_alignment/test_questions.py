@@ -197,7 +197,7 @@ FOOLED = {
 
 def test_fooled_classifiers_are_judged():
     conclusion = conclude(studied(**FOOLED), QUALITY)
-    assert [one.passed for one in conclusion.checks[1:]] == [True] * 9
+    assert [one.passed for one in conclusion.checks[1:]] == [True] * 10
     conclusion = conclude(studied(seeds=12, **FOOLED), QUALITY)
     verdicts = [one.verdict for one in conclusion.claims if one.figure == "fooled"]
     assert verdicts == ["holds"] * 2
@@ -208,12 +208,18 @@ def test_fooled_classifiers_are_judged():
 
 def test_pictures_of_fooled_classifiers():
     rows = np.random.default_rng(0).normal(size=(8, 64))
-    arrays = {"images": rows, "gradients": rows, "centred": rows, "loss": rows, "samples": rows}
+    arrays = dict.fromkeys(("images", "gradients", "centred", "loss", "samples"), rows)
+    arrays |= {"predicted": np.arange(8), "probability": np.linspace(0.3, 1, 8)}
     numbers = {name: one | {"samples/log density": 0.1} for name, one in FOOLED.items()}
     made = figures(studied(**numbers, arrays=arrays), (8, 8))
     for name in ("fooled", "rippled"):
-        assert len(made[name][0].axes) == 4, "image, baseline and two models"
-        made[name][0].canvas.draw()
+        figure, _ = made[name]
+        assert len(figure.axes) == 4 * 7, "names and six images; image, baseline and two models"
+        assert [axis.get_title() for axis in figure.axes[8:10]] == [
+            "says 0 (30.0%)",
+            "says 1 (40.0%)",
+        ]
+        figure.canvas.draw()
     assert "fooled" not in figures(studied(baseline={"A3": 0.1}, arrays=arrays), (3,))
 
 

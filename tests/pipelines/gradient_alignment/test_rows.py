@@ -9,7 +9,7 @@ from pipelines.reporting.claims import Check, Claim, Conclusion
 SENTENCES = [one[0] for one in (*QUESTIONS, *CHECKS)]
 
 
-@pytest.mark.parametrize("row", rows.ROWS, ids=lambda row: row.row)
+@pytest.mark.parametrize("row", (*rows.ROWS, *rows.COLOUR_ROWS), ids=lambda row: row.row)
 def test_every_row_names_claims_and_checks_of_the_study(row):
     for start in row.decided_by:
         assert sum(sentence.startswith(start) for sentence in SENTENCES) == 1, start
