@@ -34,6 +34,11 @@ class Ensemble(nn.Module, ABC):
         template = networks[0].to("meta")
         self.batched = vmap(lambda weights, *inputs: functional_call(template, weights, inputs))
 
+    @property
+    def size(self) -> int:
+        """The number of weights P of one network."""
+        return sum(weight[0].numel() for weight in self.weights)
+
     def networks(self, *inputs: Tensor) -> Tensor:
         """Returns the outputs of all networks, for inputs with shape (E, B, ...)."""
         return self.batched(dict(zip(self.names, self.weights, strict=True)), *inputs)

@@ -10,7 +10,6 @@ constants and its powers of ε and d are upper bounds.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import accumulate, chain
 
 import numpy as np
@@ -21,9 +20,17 @@ from pipelines.reporting.claims import Claim, Conclusion, Measured, Question, de
 from pipelines.reporting.statistics import Region, above, below, bootstrap, student
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.data_like import DELTA, LEARNER, LEAST, WIDEST, ladder
-from pipelines.sample_complexity.exponents import NETWORKS, Exponent, about_exponents, closed_forms
+from pipelines.sample_complexity.exponents import (
+    NETWORKS,
+    Exponent,
+    about_classes,
+    about_networks,
+    closed_forms,
+)
+from pipelines.sample_complexity.minimizer import about_minimizers, check_quantiles
 from pipelines.sample_complexity.rows import family, matrix, trained, where
 from pipelines.sample_complexity.sampling import about_sampling
+from pipelines.sample_complexity.two_points import about_two_points, check_chances
 
 SAME = 0.15  # Errors differ if the logarithm of their ratio changes by more than this
 SAME_ORDER = 0.8  # Least rank correlation of orders that count as the same
@@ -49,16 +56,27 @@ WOULD_CHANGE = (
 def conclusion(
     config: ComplexityConfig, exponents: Sequence[Exponent], rows: pd.DataFrame
 ) -> Conclusion:
-    """Returns claims and checks; the trainings of scale smoke are too short to judge them."""
-    images = where(rows, panel="truths")
-    groups = about_images(config, images)
-    measured = [*chain(*groups), *about_exponents(exponents), _fresh(rows)]
-    checks = list(closed_forms(exponents))
+    """Returns claims and checks.
+
+    The trainings of scale smoke are too short to judge them; what trains nothing is judged.
+    """
+    panels = {name: where(rows, panel=name) for name in rows["panel"].unique()}
+    groups = about_images(config, panels["truths"])
+    trained = [*chain(*groups), *about_networks(exponents), _fresh(config, panels["networks"])]
     if config.scale == "smoke":
-        measured = [(question, None) for question, _ in measured]
-        checks = [replace(check, passed=None) for check in checks]
-    measured += about_sampling(where(rows, panel="sampling"))  # nothing is trained there
-    claims = decide(measured)
+        trained = [(question, None) for question, _ in trained]
+    untrained = [
+        *about_two_points(panels["two points"], panels["finite"]),
+        *about_classes(config, exponents),
+        *about_sampling(panels["sampling"]),
+        *about_minimizers(panels["minimizer"]),
+    ]
+    checks = [
+        check_chances(panels["two points"]),
+        *closed_forms(exponents),
+        check_quantiles(panels["minimizer"]),
+    ]
+    claims = decide([*trained, *untrained])
     starts = accumulate(map(len, groups[:-1]), initial=0)
     findings = tuple("; ".join(map(_sentence, claims[at : at + 2])) + "." for at in starts)
     return Conclusion(findings, tuple(claims), tuple(checks), WOULD_CHANGE)
@@ -76,9 +94,11 @@ def _mean(
     quantity: str,
     figure: str | None,
     note: str = "mean over training sets",
+    item: str = "G8",
 ) -> Measured:
     """Returns a claim on the mean of values, one of each training set."""
-    return Question(claim, quantity, expected, figure=figure, note=note), student(values)
+    question = Question(claim, quantity, expected, figure=figure, note=note, item=item)
+    return question, student(values)
 
 
 def about_images(config: ComplexityConfig, rows: pd.DataFrame) -> list[list[Measured]]:
@@ -156,6 +176,7 @@ def _alike(rows: pd.DataFrame) -> Iterator[Measured]:
             f"Without an added mode the ratio of both errors is the same at every m, {place}",
             "its largest change from that of the largest m, as a logarithm", below(SAME),
             figure="data-like", note="a maximum over m, whose interval the bootstrap moves up",
+            item="G8",
         ), number  # fmt: skip
 
 
@@ -179,9 +200,10 @@ def _ordered(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[Measured]
         )  # fmt: skip
 
 
-def _fresh(rows: pd.DataFrame) -> Measured:
+def _fresh(config: ComplexityConfig, rows: pd.DataFrame) -> Measured:
     """Compares networks of equal training sets by the errors on the bulk."""
-    networks = where(rows, panel="networks", size=1)
+    shape = {"width": config.learners.width, "depth": config.learners.depth}
+    networks = where(rows, size=1, **shape)
     keys = ["seed", "ratio", "m"]
     once, fresh = (
         where(networks, learner=name).set_index(keys)["sigma_l2_bulk"].sort_index()
@@ -192,5 +214,5 @@ def _fresh(rows: pd.DataFrame) -> Measured:
         np.array([of_set.to_numpy().mean() for _, of_set in gaps]), above(BETTER),
         f"Fresh noise at every step is the better estimator, by more than {BETTER:g}",
         "bulk error with one noise a sample over that with fresh noise, as a logarithm",
-        None, "mean over all m and R/σ, paired by training set",
+        None, "mean over all m and R/σ, paired by training set", "G2",
     )  # fmt: skip

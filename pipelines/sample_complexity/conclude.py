@@ -1,5 +1,6 @@
 """From the rows of all cells to the result: exponents, claims, figures and tables."""
 
+import math
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -15,8 +16,11 @@ from pipelines.sample_complexity.claims import conclusion, learned, rise
 from pipelines.sample_complexity.config import INTRO, TITLE, ComplexityConfig
 from pipelines.sample_complexity.data_like import DELTA, LEAST, WIDEST, ladder
 from pipelines.sample_complexity.exponents import FINITE, FRESH, NETWORKS, Exponent, exponents
+from pipelines.sample_complexity.minimizer import draw_minimizers
+from pipelines.sample_complexity.random_classes import CLASS
 from pipelines.sample_complexity.rows import family, read, trained, where
 from pipelines.sample_complexity.sampling import draw_sampling
+from pipelines.sample_complexity.two_points import draw_two_points
 from pipelines.tracking.run import StageRun
 
 KEYS = {"eta": "η", "learner": "learner", "m": "m", "step": "steps"}
@@ -84,10 +88,15 @@ def _exponent(one: Exponent) -> tuple[str, ...]:
 # Panels of figures of m*: the quantity on the axis, and the learner.
 SERIES = {
     "scaling": [("R/σ", learner) for learner in (FINITE, *NETWORKS)],
-    "varied": [(against, FRESH) for against in ("d", "1/ε", "1/δ")],
+    "varied": [
+        *((against, FRESH) for against in ("d", "1/ε", "1/δ")),
+        *((against, CLASS) for against in ("d", "1/ε", "1/δ", "log |H|")),
+    ],
+    "networks": [(against, FRESH) for against in ("P", "depth")],
 }
+ACROSS = 4  # Panels in a row, at most
 
-AXES = {"d": "dimension d"}
+AXES = {"d": "dimension d", "P": "number of weights P", "depth": "hidden layers"}
 CURVES = {"m*_L2": ("mean square", "-", BASELINE), "m*_D": ("quantile", "--", FLOW)}
 
 # Axes of columns of denoisers.
@@ -101,8 +110,15 @@ SHADES = ("#9ecae1", "#6baed6", "#3182bd", "#08519c", "#08306b")
 CAPTIONS = {
     "scaling": "A far mode, learned by a finite class and by networks: samples from which on the "
     "error stays below ε, with bootstrap intervals, and fitted powers with their exponents.",
-    "varied": "Networks at one R/σ: samples from which on the error stays below ε, against the "
-    "dimension, ε, and the mass δ beyond the quantile.",
+    "indistinguishable": "A far mode on the right and on the left: nearly equal densities, whose "
+    "scores differ much. Right: how often empirical risk minimization over both, and over 45 "
+    "densities, has an error above ε; a line for each R/σ.",
+    "varied": "Networks at one R/σ, and random finite classes: samples from which on the error "
+    "stays below ε, against the dimension, ε, the mass δ beyond the quantile, and log |H|.",
+    "networks": "Networks at one R/σ: samples from which on the error stays below ε, against the "
+    "number of weights and the number of hidden layers.",
+    "minimizer": "An easy truth, N(0, 1), and two rivals with a step in their scores. Right: how "
+    "often the only empirical minimizer has an error above ε; a line for each step.",
     "data-like": "Denoisers of a distribution fitted to images, at the end of training, with an "
     "added mode and without: errors over all levels in mean square and at the quantile; means "
     "over training sets.",
@@ -123,15 +139,22 @@ def figures(
         "data-like": _against_m(config, images),
         "dose": _dose(config, images),
         "sampling": draw_sampling(where(rows, panel="sampling")),
+        "indistinguishable": draw_two_points(
+            where(rows, panel="two points"), where(rows, panel="finite")
+        ),
+        "minimizer": draw_minimizers(where(rows, panel="minimizer")),
     }
     return {name: (drawn[name], caption) for name, caption in CAPTIONS.items()}
 
 
 def _crossings(places: Sequence[tuple[str, str]], exponents: Sequence[Exponent]) -> Figure:
     """Draws m* with its intervals, and the fitted powers."""
-    down = len(places) // 3
-    figure, axes = panels(3, 12.6, 3.2 * down, down=down, squeeze=False)
-    for axis, (against, learner) in zip(axes.flat, places, strict=True):
+    across = min(ACROSS, len(places))
+    down = math.ceil(len(places) / across)
+    figure, axes = panels(across, 4.0 * across, 3.2 * down, down=down, squeeze=False)
+    for axis in axes.flat[len(places) :]:
+        axis.axis("off")
+    for axis, (against, learner) in zip(axes.flat, places, strict=False):
         name = AXES.get(against, against)
         axis.set(xscale="log", yscale="log", xlabel=name, ylabel="m*", title=learner)
         for one in exponents:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from pipelines.config.files import merge
 from pipelines.config.section import NAME, UNKEYED, Section
@@ -20,6 +20,8 @@ SEVERAL = (Field(min_length=1), ONCE)
 Radii = Annotated[tuple[Annotated[float, Field(gt=NEAREST)], ...], *SEVERAL]
 Counts = Annotated[tuple[PositiveInt, ...], *SEVERAL]
 Shares = Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], ONCE]
+Classes = Annotated[tuple[Annotated[int, Field(ge=2)], ...], *SEVERAL]
+Positive = Annotated[tuple[PositiveFloat, ...], *SEVERAL]
 Name = Literal["digits", "mnist", "patches"]
 
 
@@ -30,8 +32,40 @@ class GridConfig(Section):
     radii: Radii = Field(
         (8.0, 16.0, 32.0, 64.0), description="R/σ, the distance of the far mode over σ"
     )
+    furthest: float = Field(64.0, gt=NEAREST, description="largest R/σ that networks learn")
     dims: Counts = Field((1, 2, 4, 8), description="dimensions d")
+    widths: Counts = Field((8, 16, 32, 64), description="widths of networks that are compared")
+    depths: Counts = Field((1, 2, 3, 4), description="hidden layers of networks compared")
     seeds: int = Field(30, ge=2, description="training sets of networks at each m")
+
+    @model_validator(mode="after")
+    def _networks_learn_something(self) -> "GridConfig":
+        if self.furthest < self.radii[0]:
+            raise ValueError(
+                f"furthest: found {self.furthest:g}, expected at least the least of radii, "
+                f"{self.radii[0]:g}"
+            )
+        return self
+
+    @property
+    def learned(self) -> tuple[float, ...]:
+        """The R/σ that networks learn."""
+        return tuple(ratio for ratio in self.radii if ratio <= self.furthest)
+
+
+class ClassesConfig(Section):
+    """Finite classes of scores, from which nothing is trained."""
+
+    trials: int = Field(500, ge=2, description="training sets of every class")
+    sizes: Classes = Field(
+        (10, 30, 100, 300, 1000, 3000, 10_000), description="numbers |H| of hypotheses"
+    )
+    dims: Counts = Field((4, 8, 16, 32, 64), description="dimensions d of the class")
+    epsilons: Positive = Field((0.18, 0.25, 0.35, 0.5), description="errors ε to reach")
+    deltas: Shares = Field((0.02, 0.05, 0.1, 0.2), description="masses δ beyond the quantile")
+    places: Positive = Field(
+        (2.0, 2.5, 3.0, 3.5, 4.0), description="places t of a step that no minimizer sees"
+    )
 
 
 class LearnersConfig(Section):
@@ -79,14 +113,16 @@ class SamplingConfig(Section):
 class ComplexityConfig(Section):
     """The study of sample complexity."""
 
-    scale: Literal["smoke", "cpu"] = Field(
-        "cpu", description="size of the study: a minute, or 10 minutes on two cores"
+    scale: Literal["smoke", "cpu", "full"] = Field(
+        "cpu",
+        description="size of the study: a minute, or 10 minutes, on two cores; full: a cluster's",
     )
     name: str = Field(
         "study", pattern=NAME, description="name of the run", json_schema_extra=UNKEYED
     )
     seed: int = Field(0, ge=0, description="seed of all random numbers")
     grid: GridConfig = GridConfig()
+    classes: ClassesConfig = ClassesConfig()
     learners: LearnersConfig = LearnersConfig()
     distribution: DistributionConfig = DistributionConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -95,20 +131,42 @@ class ComplexityConfig(Section):
     @classmethod
     def _at_scale(cls, fields: dict[str, Any]) -> dict[str, Any]:
         """Returns the fields, completed by the defaults of their scale."""
-        return merge(SMOKE, fields) if fields.get("scale") == "smoke" else fields
+        return merge(SCALES.get(fields.get("scale", "cpu"), {}), fields)
 
 
-# The defaults of scale smoke that differ from those of scale cpu.
-SMOKE: dict[str, Any] = {
-    "grid": {
-        "trials": 20, "radii": (8.0, 12.0, 16.0), "dims": (1, 2, 4), "seeds": 4,
+# The defaults of a scale that differ from those of scale cpu.
+SCALES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "grid": {
+            "radii": (8.0, 12.0, 16.0, 32.0, 64.0), "furthest": 16.0, "dims": (1, 2, 4),
+            "widths": (8, 16, 24), "depths": (1, 2, 3), "seeds": 4,
+        },
+        "classes": {
+            "trials": 300, "sizes": (10, 100, 1000), "dims": (4, 16, 64),
+            "epsilons": (0.25, 0.35, 0.5), "deltas": (0.05, 0.1, 0.2), "places": (2.0, 2.5, 3.0),
+        },
+        "learners": {"width": 16, "steps": 60, "batch": 64},
+        "distribution": {
+            "etas": (0.05,), "sizes": (30, 100), "seeds": 2, "width": 16, "blocks": 1,
+            "lengths": (10, 20), "levels": 5,
+        },
+        "sampling": {"seeds": 3, "samples": 4000},
     },
-    "learners": {"width": 16, "steps": 60, "batch": 64},
-    "distribution": {
-        "etas": (0.05,), "sizes": (30, 100), "seeds": 2, "width": 16, "blocks": 1,
-        "lengths": (10, 20), "levels": 5,
+    "full": {
+        "grid": {
+            "trials": 400, "radii": (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0),
+            "furthest": 512.0, "dims": (1, 2, 4, 8, 16, 32, 64), "widths": (32, 64, 128, 256),
+            "depths": (2, 3, 4), "seeds": 32,
+        },
+        "classes": {"trials": 2000},
+        "learners": {"width": 64, "depth": 3, "steps": 4000},
+        "distribution": {
+            "sizes": (100, 316, 1000, 3162, 10_000, 31_623, 100_000, 2**20), "seeds": 32,
+            "width": 256, "blocks": 4, "lengths": (2000, 6000, 20_000), "batch": 128,
+            "levels": 40,
+        },
+        "sampling": {"seeds": 32, "samples": 200_000, "steps": 160},
     },
-    "sampling": {"seeds": 3, "samples": 4000},
 }  # fmt: skip
 
 TITLE = "How many samples a score needs"
@@ -146,6 +204,25 @@ class FiniteCell(Cell):
     """Empirical risk minimization over a finite class, for a distribution with a far mode."""
 
     ratio: float
+
+
+class TwoPointCell(Cell):
+    """Empirical risk minimization over the two sides of the far mode, at every R/σ."""
+
+    ratios: tuple[float, ...]
+
+
+class ClassCell(Cell):
+    """Empirical risk minimization over random classes, of which one quantity is varied."""
+
+    against: Literal["log |H|", "d", "1/ε", "1/δ"]
+    values: tuple[float, ...]
+
+
+class StepCell(Cell):
+    """Empirical risk minimization over an easy truth and two rivals with a step at each place."""
+
+    places: tuple[float, ...]
 
 
 class NetworkCell(Cell):
@@ -193,9 +270,23 @@ def cells(config: ComplexityConfig) -> list[Cell]:
         SpoiledCell(ratio=middle(config), count=config.sampling.seeds,
                     **common, **config.sampling.model_dump(exclude={"seeds"})),
         *(FiniteCell(count=grid.trials, ratio=ratio, **common) for ratio in grid.radii),
+        *_classes(config),
         *(NetworkCell(**common | config.learners.model_dump() | change, **part)
           for change in _changes(config) for part in _parts(grid.seeds, NETWORK_SETS)),
     ]  # fmt: skip
+
+
+def _classes(config: ComplexityConfig) -> Iterator[Cell]:
+    """Yields the cells of finite classes but that of ``FiniteCell``."""
+    classes, common = config.classes, {"seed": config.seed, "count": config.classes.trials}
+    varied = {
+        "log |H|": classes.sizes, "d": classes.dims, "1/ε": classes.epsilons,
+        "1/δ": classes.deltas,
+    }  # fmt: skip
+    for against, values in varied.items():
+        yield ClassCell(against=against, values=values, **common)
+    yield TwoPointCell(ratios=config.grid.radii, **common)
+    yield StepCell(places=classes.places, **common)
 
 
 def _parts(count: int, size: int) -> list[dict[str, int]]:
@@ -206,15 +297,19 @@ def _parts(count: int, size: int) -> list[dict[str, int]]:
 def _changes(config: ComplexityConfig) -> Iterator[dict[str, Any]]:
     """Yields the settings of networks, in which one quantity is varied at a time."""
     grid = config.grid
-    for ratio, noise in product(grid.radii[::-1], ("fresh", "once")):
+    for ratio, noise in product(grid.learned[::-1], ("fresh", "once")):
         yield {"ratio": ratio, "noise": noise}
     for size in (d for d in grid.dims if d > 1):
         yield {"ratio": middle(config, FURTHER), "size": size}
+    for width in (width for width in grid.widths if width != config.learners.width):
+        yield {"ratio": middle(config), "width": width}
+    for depth in (depth for depth in grid.depths if depth != config.learners.depth):
+        yield {"ratio": middle(config), "depth": depth}
 
 
 def middle(config: ComplexityConfig, index: int = 1) -> float:
     """Returns the R/σ at which other quantities vary."""
-    radii = config.grid.radii
+    radii = config.grid.learned
     return radii[min(index, len(radii) - 1)]
 
 

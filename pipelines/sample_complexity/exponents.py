@@ -18,8 +18,10 @@ import numpy as np
 import pandas as pd
 
 from pipelines.reporting.claims import Check, Measured, Question
-from pipelines.reporting.statistics import Confidence, above, within
+from pipelines.reporting.statistics import Confidence, Region, above, below, within
 from pipelines.sample_complexity.config import DELTAS, EPSILON, FURTHER, ComplexityConfig, middle
+from pipelines.sample_complexity.minimizer import MINIMIZER
+from pipelines.sample_complexity.random_classes import CLASS, SETTINGS, closed_exponent
 from pipelines.sample_complexity.rows import matrix, where
 
 FINITE = "finite class"
@@ -35,14 +37,23 @@ RESAMPLES, BATCH = 1000, 50
 
 HALF = 0.5  # Exponents are different if they differ by more than this
 
-# The claim, the exponent and the note, by quantity: exponents of m*_D of networks. There are no
-# claims about exponents in mean square, where the chance of a far sample decides, nor in 1/ε: at
-# scale cpu their intervals are as wide as the regions.
-CLAIMS: dict[str, tuple[str, float, str]] = {
-    "R/σ": ("{learner}, need as many samples at any R/σ", 0, ""),
-    "d": ("networks need samples as the dimension", 1,
-          "the bound has d times the number of weights, which grows with d too"),
-    "1/δ": ("networks need samples as 1/δ", 1, "the power of the bound, of one far mode"),
+MARGIN = 0.25  # An exponent of networks may exceed that of an upper bound by this
+
+GROWS = "the bound has d times the number of weights, which grows with d too"
+
+# Claims on exponents of m*_D of networks, by quantity: the claim, the region, the item, the figure
+# and the note. There are none in mean square, where the chance of a far sample decides.
+OF_NETWORKS: dict[str, tuple[str, Region, str, str, str]] = {
+    "R/σ": ("{learner}, need as many samples at any R/σ", within(HALF), "G2", "scaling", ""),
+    "d": ("networks need samples as the dimension", within(HALF, of=1), "G3", "varied", GROWS),
+    "1/ε": ("networks need samples as 1/ε² at most", below(2 + HALF), "G3", "varied",
+            "the power of the bound, and a margin of 0.5"),
+    "1/δ": ("networks need samples as 1/δ", within(HALF, of=1), "G3", "varied",
+            "the power of the bound, of one far mode"),
+    "P": ("networks need samples as their number of weights at most", below(1 + MARGIN), "G4",
+          "networks", "the power of the bound, and a margin of 0.25; widths differ"),
+    "depth": ("networks need samples as their depth at most", below(1 + MARGIN), "G4", "networks",
+              "the power of the bound at equal P, and a margin of 0.25; P grows too"),
 }  # fmt: skip
 
 # The exponents of m* in R/σ that the theorem implies for a finite class, and tolerances.
@@ -53,22 +64,36 @@ CLOSED_FORMS = {"m*_L2": ("In mean square", 2.0, 0.4), "m*_D": ("At a quantile",
 class Series:
     """Rows from which m* is computed at several values of a quantity."""
 
-    against: str  #: The quantity: ``R/σ``, ``d``, ``1/ε`` or ``1/δ``
+    against: str  #: The quantity, as R/σ
     learner: str  #: The learner
     panel: str  #: The panel of the rows
     key: str | None  #: The column of the quantity; None for 1/ε and 1/δ, whose rows are the same
     fixed: Mapping[str, Any] = field(default_factory=dict)  #: The values of other columns
+    quantities: tuple[str, ...] = tuple(ERRORS)  #: m* of which errors
+
+    @property
+    def is_paired(self) -> bool:
+        """True if the training sets are the same at every value."""
+        return self.key is None or self.against in ("P", "depth")
 
 
 def series(config: ComplexityConfig) -> list[Series]:
     """Returns all series of the study."""
-    line, here, there = {"size": 1}, middle(config), middle(config, FURTHER)
+    here, there = middle(config), middle(config, FURTHER)
+    shape = {"width": config.learners.width, "depth": config.learners.depth}
+    line = {"size": 1, **shape}
+    width, depth = {"width": shape["width"]}, {"depth": shape["depth"]}
     return [
         *(Series("R/σ", learner, "networks", "ratio", line) for learner in NETWORKS),
-        Series("d", FRESH, "networks", "size", {"ratio": there}),
+        Series("d", FRESH, "networks", "size", {"ratio": there, **shape}),
         Series("1/ε", FRESH, "networks", None, {**line, "ratio": here}),
-        Series("1/δ", FRESH, "networks", None, {**line, "ratio": here}),
-        Series("R/σ", FINITE, "finite", "ratio", line),
+        Series("1/δ", FRESH, "networks", None, {**line, "ratio": here}, ("m*_D",)),
+        Series("P", FRESH, "networks", "weights", {"size": 1, "ratio": here, **depth}),
+        Series("depth", FRESH, "networks", "depth", {"size": 1, "ratio": here, **width}),
+        Series("R/σ", FINITE, "finite", "ratio", {"size": 1}),
+        *(Series(name, CLASS, "classes", "value", {"against": name}, ("m*_D",))
+          for name in SETTINGS),
+        Series("S", MINIMIZER, "minimizer", "height"),
     ]  # fmt: skip
 
 
@@ -121,20 +146,18 @@ def exponents(config: ComplexityConfig, rows: pd.DataFrame) -> list[Exponent]:
     return [
         exponent(one, quantity, rows, seed=config.seed)
         for one in series(config)
-        for quantity in (ERRORS if one.against != "1/δ" else ("m*_D",))
+        for quantity in one.quantities
     ]
 
 
 def exponent(one: Series, quantity: str, rows: pd.DataFrame, *, seed: int) -> Exponent:
     """Returns m* at every value, and its exponent."""
     rows = where(rows, panel=one.panel, learner=one.learner, **one.fixed)
-    epsilon = 1.0 if one.key is None else EPSILON
-    paired = one.key is None  # the same training sets at every value
     values, columns, units = [], [], []
     for index, (value, errors, sizes) in enumerate(_errors(one, quantity, rows)):
-        rng = np.random.default_rng([seed, 0 if paired else index])
-        m = crossing(errors, sizes, epsilon)
-        resampled = np.minimum(_resampled(errors, sizes, epsilon, rng), sizes[-1])
+        rng = np.random.default_rng([seed, 0 if one.is_paired else index])
+        m = crossing(errors, sizes, 1.0)
+        resampled = np.minimum(_resampled(errors, sizes, 1.0, rng), sizes[-1])
         values.append(value)
         columns.append([m, *resampled])
         units.append(len(errors))
@@ -151,18 +174,22 @@ def exponent(one: Series, quantity: str, rows: pd.DataFrame, *, seed: int) -> Ex
 def _errors(
     one: Series, quantity: str, rows: pd.DataFrame
 ) -> Iterator[tuple[float, np.ndarray, list[int]]]:
-    """Yields every value with its errors, with shape (training sets, sizes), and the sizes m."""
-    if one.against == "1/ε":
+    """Yields every value with its errors over ε, with shape (training sets, sizes), and the m."""
+    if one.against == "1/ε" and one.key is None:
         for epsilon in EPSILONS:
             errors, sizes = matrix(rows, ERRORS[quantity])
             yield 1 / epsilon, errors / epsilon, sizes
-    elif one.against == "1/δ":
+    elif one.against == "1/δ" and one.key is None:
         for delta in sorted(DELTAS):
             errors, sizes = matrix(rows, f"sigma_d_{delta:g}")
             yield 1 / delta, errors / EPSILON, sizes
     else:
+        column, epsilon = ERRORS[quantity], EPSILON
+        if one.panel == "classes":
+            column, epsilon = "over_epsilon", 1.0
         for value, some in rows.groupby(one.key):
-            yield float(value), *matrix(some, ERRORS[quantity])
+            errors, sizes = matrix(some, column)
+            yield float(value), errors / epsilon, sizes
 
 
 def crossing(errors: np.ndarray, sizes: Sequence[int], epsilon: float) -> np.ndarray:
@@ -201,25 +228,52 @@ def _resampled(
     return np.concatenate([crossing(errors[chosen], sizes, epsilon) for chosen in batches])
 
 
-def about_exponents(exponents: Sequence[Exponent]) -> Iterator[Measured]:
-    """Yields the claims with their numbers."""
+def about_networks(exponents: Sequence[Exponent]) -> Iterator[Measured]:
+    """Yields the claims about networks with their numbers."""
     both: dict[str, Exponent] = {}
     for one in exponents:
         against, learner = one.series.against, one.series.learner
         if (against, learner) == ("R/σ", FRESH):
             both[one.quantity] = one
-        if one.quantity == "m*_D" and learner in NETWORKS and against in CLAIMS:
-            claim, power, note = CLAIMS[against]
+        if one.quantity == "m*_D" and learner in NETWORKS and against in OF_NETWORKS:
+            claim, region, item, figure, note = OF_NETWORKS[against]
             yield Question(
                 f"At a quantile {claim.format(learner=learner)}",
-                f"exponent of m*_D in {against}", within(HALF, of=power),
-                figure="scaling" if against == "R/σ" else "varied", note=note,
+                f"exponent of m*_D in {against}", region, figure=figure, note=note, item=item,
             ), one.slope  # fmt: skip
     yield Question(
         f"In mean square {FRESH}, need samples as a higher power of R/σ than at a quantile",
         "exponent of m*_L2 in R/σ less that of m*_D", above(HALF), figure="scaling",
         note="the far mode has the weight at which missing it costs 2 ε; the same networks",
+        item="G2",
     ), both["m*_L2"].minus(both["m*_D"])  # fmt: skip
+
+
+def about_classes(config: ComplexityConfig, exponents: Sequence[Exponent]) -> Iterator[Measured]:
+    """Yields the claims about random classes and about empirical minimizers."""
+    logarithm = round(closed_exponent(config.classes.sizes), 2)
+    regions = {
+        "log |H|": ("samples as log |H|", within(HALF, of=logarithm),
+                    f"{logarithm:g} is the power of the closed form for these |H|; 1 as |H| → ∞"),
+        "d": ("samples as a smaller power of the dimension than the bound's", below(1.0),
+              "the bound has 1, the closed form of this class 0"),
+        "1/ε": ("samples as 1/ε²", within(HALF, of=2), "the power of the bound"),
+        "1/δ": ("samples as 1/δ", within(HALF, of=1), "the power of the bound"),
+    }  # fmt: skip
+    for one in exponents:
+        against = one.series.against
+        if one.series.learner == CLASS:
+            claim, region, note = regions[against]
+            yield Question(
+                f"At a quantile a random class needs {claim}",
+                f"exponent of m*_D in {against}", region, figure="varied", note=note, item="G3",
+            ), one.slope  # fmt: skip
+        if one.series.learner == MINIMIZER and one.quantity == "m*_L2":
+            yield Question(
+                "In mean square the minimizer needs samples as the squared height S of the step",
+                "exponent of m*_L2 in S", within(HALF, of=2), figure="minimizer", item="G6",
+                note="the mass beyond the step is ε² / (σ S)²",
+            ), one.slope  # fmt: skip
 
 
 def closed_forms(exponents: Sequence[Exponent]) -> Iterator[Check]:
@@ -232,5 +286,5 @@ def closed_forms(exponents: Sequence[Exponent]) -> Iterator[Check]:
                 f"exponent of {one.quantity} in R/σ", one.slope and one.slope.value,
                 within(tolerance, of=power),
                 "Gupta, Parulekar, Price and Xun (2023): a lower bound in mean square, an upper "
-                "bound at a quantile.",
+                "bound at a quantile.", "G2",
             )  # fmt: skip

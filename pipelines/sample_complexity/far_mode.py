@@ -100,6 +100,6 @@ def _trained(cell: NetworkCell, sizes: Sequence[int], indices: range) -> dict[st
     return {
         "panel": "networks", "learner": f"networks, noise {cell.noise}",
         "ratio": cell.ratio, "size": cell.size, "width": cell.width, "depth": cell.depth,
-        "eta": eta, **sets.columns,
+        "eta": eta, "weights": ensemble.size, **sets.columns,
         **errors.summary(HALF * gaps.norm(dim=-1), test, DELTAS),
     }  # fmt: skip

@@ -9,13 +9,19 @@ from torch import Tensor
 from pipelines.sample_complexity import config
 from pipelines.sample_complexity.data_like import denoisers
 from pipelines.sample_complexity.far_mode import finite, networks
+from pipelines.sample_complexity.minimizer import minimizers
+from pipelines.sample_complexity.random_classes import random_classes
 from pipelines.sample_complexity.rows import FILE
 from pipelines.sample_complexity.sampling import spoiled
+from pipelines.sample_complexity.two_points import two_points
 from pipelines.tracking.run import StageRun
 
 # Functions from a cell to columns of rows, which are tensors, sequences or constants.
 MEASURES: dict[type[config.Cell], Callable[[Any], Iterator[dict[str, Any]]]] = {
     config.FiniteCell: finite,
+    config.TwoPointCell: two_points,
+    config.ClassCell: random_classes,
+    config.StepCell: minimizers,
     config.NetworkCell: networks,
     config.DenoiserCell: denoisers,
     config.SpoiledCell: spoiled,

@@ -84,7 +84,7 @@ def about_sampling(rows: pd.DataFrame) -> Iterator[Measured]:
         yield Question(
             f"Scores {what} sample well by the {sampler}",
             f"rise of the total variation over {name}", below(MOST), figure="sampling",
-            note="against samples of the exact score from the same noise; C = 1",
+            item="G5", note="against samples of the exact score from the same noise; C = 1",
         ), student(rises(rows, sampler, key))  # fmt: skip
 
 

@@ -203,7 +203,7 @@ ITEMS = (
         "error in mean square and at the (1 − δ)-quantile",
         "a far mode of small mass: the first error is large, the second is not",
         "sample-complexity",
-        "scaling",
+        "indistinguishable",
     ),
     Item(
         "G2",

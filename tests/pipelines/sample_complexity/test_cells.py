@@ -12,11 +12,14 @@ from pipelines.sample_complexity.config import (
     DELTAS,
     EPSILON,
     NEAREST,
+    ClassCell,
     ComplexityConfig,
     DenoiserCell,
     FiniteCell,
     NetworkCell,
     SpoiledCell,
+    StepCell,
+    TwoPointCell,
     cells,
     title,
 )
@@ -32,7 +35,7 @@ def of(kind, config=SMOKE, **fields):
     return [c for c in chosen if all(getattr(c, name) == v for name, v in fields.items())]
 
 
-@pytest.mark.parametrize("scale", ["smoke", "cpu"])
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
 def test_cells_differ_and_so_do_their_titles(scale):
     found = cells(ComplexityConfig(scale=scale))
     assert len(set(found)) == len({title(cell) for cell in found}) == len(found)
@@ -42,12 +45,15 @@ def test_cells_differ_and_so_do_their_titles(scale):
 def test_the_grid_is_the_configured_one():
     config = ComplexityConfig(scale="cpu")
     for noise in ("once", "fresh"):
-        line = of(NetworkCell, config, size=1, noise=noise)
+        line = of(NetworkCell, config, size=1, noise=noise, width=32, depth=2)
         assert {cell.ratio for cell in line} == {8, 16, 32, 64}
         for ratio in (8, 64):
             seeds = [(c.first, c.count) for c in line if c.ratio == ratio]
             assert seeds == [(0, 10), (10, 10), (20, 10)]
     assert {cell.size for cell in of(NetworkCell, config, ratio=32.0)} == {1, 2, 4, 8}
+    here = of(NetworkCell, config, ratio=16.0)
+    assert {cell.width for cell in here if cell.depth == 2} == {8, 16, 32, 64}
+    assert {cell.depth for cell in here if cell.width == 32} == {1, 2, 3, 4}
     assert {cell.eta for cell in of(DenoiserCell, config)} == {0, 5e-4, 5e-3, 5e-2}
 
 
@@ -65,6 +71,7 @@ INVALID = {
     "--grid.radii": ("--grid.radii", "8", "x"),
     "radii": ("--grid.radii", "1", "8"),
     "etas": ("--distribution.etas", "0", "1"),
+    "furthest": ("--grid.furthest", "7"),
 }
 
 
@@ -96,6 +103,9 @@ TINY = {
     NetworkCell: {"steps": 5},
     DenoiserCell: {"lengths": (1, 3), "levels": 2},
     SpoiledCell: {"samples": 200},
+    TwoPointCell: {"ratios": (8.0,)},
+    ClassCell: {"values": (0.2,)},
+    StepCell: {"places": (2.0,)},
 }
 
 

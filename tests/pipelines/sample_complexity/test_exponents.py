@@ -14,13 +14,16 @@ from pipelines.sample_complexity.exponents import (
     NETWORKS,
     Exponent,
     Series,
-    about_exponents,
+    about_classes,
+    about_networks,
     crossing,
     exponent,
     series,
     slope,
 )
 from pipelines.sample_complexity.far_mode import geometric
+from pipelines.sample_complexity.minimizer import MINIMIZER
+from pipelines.sample_complexity.random_classes import CLASS, closed_exponent
 
 SIZES = (1, 2, 4, 8)
 RADII = Series("R/σ", FRESH, "networks", "ratio", {"size": 1})
@@ -115,10 +118,12 @@ def test_exponents_in_the_error_and_the_mass_use_the_same_rows():
     columns = {f"sigma_d_{d:g}": np.tile((d * np.array(sizes)) ** -0.5, 9) for d in DELTAS}
     rows = pd.DataFrame({
         "panel": "networks", "learner": FRESH, "ratio": 16.0, "size": 1,
-        "m": np.tile(sizes, 9), "seed": np.repeat(np.arange(9), len(sizes)),
+        "m": np.tile(sizes, 9), "seed": np.repeat(np.arange(9), len(sizes)), "width": 32,
+        "depth": 2,
         "sigma_l2": columns["sigma_d_0.1"], **columns,
     })  # fmt: skip
-    by_name = {one.against: one for one in series(ComplexityConfig(scale="cpu"))}
+    found = series(ComplexityConfig(scale="cpu"))
+    by_name = {one.against: one for one in found if one.learner == FRESH}
     for name, quantity, expected in (("1/ε", "m*_D", 2), ("1/ε", "m*_L2", 2), ("1/δ", "m*_D", 1)):
         found = exponent(by_name[name], quantity, rows, seed=0)
         assert found.slope.value == pytest.approx(expected, abs=0.1)
@@ -142,7 +147,7 @@ def made(quantity, learner, value_and_se):
 ])  # fmt: skip
 def test_an_exponent_is_judged_by_its_interval(value_and_se, verdict):
     pair = [made(quantity, FRESH, None) for quantity in ("m*_L2", "m*_D")]
-    claim, *_ = decide(list(about_exponents([made("m*_D", NETWORKS[0], value_and_se), *pair])))
+    claim, *_ = decide(list(about_networks([made("m*_D", NETWORKS[0], value_and_se), *pair])))
     assert claim.verdict == verdict
 
 
@@ -152,5 +157,29 @@ def test_an_exponent_is_judged_by_its_interval(value_and_se, verdict):
 def test_exponents_of_both_errors_are_compared(mean, verdict):
     """Of the same resamples: apart, their standard errors of 0.2 would decide nothing."""
     pair = [made("m*_L2", FRESH, (mean, 0.3)), made("m*_D", FRESH, (-0.1, 0.2))]
-    claims = decide(list(about_exponents(pair)))
+    claims = decide(list(about_networks(pair)))
     assert len(claims) == 2 and claims[-1].verdict == verdict
+
+
+def of_class(against, learner, slope_of):
+    """Returns an exponent of 400 training sets with a standard error of 0.02."""
+    points = pd.DataFrame({"at": [1.0, 2.0, 4.0], "value": 9.0, "low": 8.0, "high": 10.0})
+    slopes = slope_of + 0.02 * np.array([0.0, *np.tile([1, -1], 50)])
+    quantity = "m*_L2" if learner == MINIMIZER else "m*_D"
+    return Exponent(Series(against, learner, "classes", "value"), quantity, points, slopes, 400)
+
+
+@pytest.mark.parametrize("against, right, wrong", [
+    ("log |H|", 1.4, 3.0), ("d", 0.1, 1.5), ("1/ε", 2.0, 1.0), ("1/δ", 1.0, 0.0), ("S", 2.0, 0.0),
+])  # fmt: skip
+def test_powers_of_classes_are_judged(against, right, wrong):
+    learner = MINIMIZER if against == "S" else CLASS
+    config = ComplexityConfig(scale="cpu")
+    for power, verdict in ((right, "holds"), (wrong, "does not hold")):
+        (claim,) = decide(list(about_classes(config, [of_class(against, learner, power)])))
+        assert claim.verdict == verdict and claim.item == ("G6" if against == "S" else "G3")
+
+
+def test_the_closed_exponent_of_many_hypotheses_falls_to_one():
+    few, many, more = map(closed_exponent, ((10, 100), (10**4, 10**5), (10**9, 10**10)))
+    assert few > many > more > 1
