@@ -17,6 +17,7 @@ from pipelines.paper.experiments.formulas import FORMULAS
 from pipelines.paper.experiments.glow import GLOW
 from pipelines.paper.experiments.inpainting import INPAINTING
 from pipelines.paper.experiments.matrices import MATRICES
+from pipelines.paper.experiments.phases import PHASES
 from pipelines.paper.experiments.plane import PLANE
 from pipelines.paper.experiments.rivals import RIVALS
 from pipelines.paper.experiments.runtime import RUNTIME
@@ -44,6 +45,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "inpainting": INPAINTING,
     "curves": CURVES,
     "rivals": RIVALS,
+    "phases": PHASES,
     "formulas": FORMULAS,
 }
 

@@ -21,6 +21,7 @@ Name = Literal[
     "matrices",
     "curves",
     "rivals",
+    "phases",
     "formulas",
     "all",
 ]
@@ -108,8 +109,8 @@ class PaperConfig(Section):
     published setting changed; glow: Glow by score matching, and its samples; inpainting: masked
     pixels of images by Langevin's diffusion; matrices: arbitrary and structured matrices on 512
     modes in ten dimensions; curves: NLL against steps and seconds; rivals: ways to train linear
-    layers; formulas: checks of the paper's formulas; all: every item of the three papers, on one
-    page"""
+    layers; phases: trainings that lose mass by scores alone; formulas: checks of the paper's
+    formulas; all: every item of the three papers, on one page"""
     scale: Literal["smoke", "cpu", "full"] = "cpu"
     """length of a training: 60 steps; some seconds, so that the experiment takes less than 20
     minutes on two cores; or the paper's, on GPUs"""

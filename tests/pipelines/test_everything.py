@@ -13,7 +13,7 @@ from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.everything.collect import collect
 from pipelines.paper.everything.items import ITEMS, Item, overall
-from pipelines.paper.everything.studies import RIVALS, studies
+from pipelines.paper.everything.studies import FURTHER, studies
 from pipelines.paper.pipeline import PAPER
 from pipelines.paper.table import TABLE, conclude
 from pipelines.reporting.claims import Check, Question, decide
@@ -24,7 +24,7 @@ ALL = PaperConfig(experiment="all", scale="smoke")
 
 def test_every_experiment_of_the_papers_is_run():
     names = {study.name for study in studies(ALL)}
-    assert names == {*EXPERIMENTS} - {*RIVALS} | {"sample-complexity", "gradient-alignment"}
+    assert names == {*EXPERIMENTS} - {*FURTHER} | {"sample-complexity", "gradient-alignment"}
     assert len({item.id for item in ITEMS}) == len(ITEMS)
 
 

@@ -13,8 +13,8 @@ from pipelines.paper.config import PaperConfig
 from pipelines.paper.graph import EXPERIMENT
 from pipelines.sample_complexity.graph import SAMPLE_COMPLEXITY
 
-# Experiments that measure no item of the papers: they compare methods with other packages.
-RIVALS = ("tables", "missing", "detection", "rivals")
+# Experiments that measure no item of the papers: they compare methods with others, or map them.
+FURTHER = ("tables", "missing", "detection", "rivals", "phases")
 
 # Images by kind and scale. Those of ``smoke`` come with scikit-learn.
 IMAGES: Mapping[str, Mapping[str, str]] = {
@@ -56,7 +56,7 @@ class Study:
 
 def studies(config: PaperConfig) -> list[Study]:
     """Returns the runs at a scale, in the order of the papers."""
-    experiments = [name for name in EXPERIMENTS if name not in RIVALS]
+    experiments = [name for name in EXPERIMENTS if name not in FURTHER]
     complexity = Study("sample-complexity", SAMPLE_COMPLEXITY, {"scale": config.scale})
     alignment = Study("gradient-alignment", ALIGNMENT, {"scale": config.scale})
     return [*(_experiment(config, name) for name in experiments), complexity, alignment]

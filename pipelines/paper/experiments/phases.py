@@ -1,6 +1,4 @@
-"""A map of the trainings that lose mass by scores alone; writes the numbers of ``phases.md``.
-
-    python docs/measurements/phases.py [--scale smoke]
+"""A map of the trainings that lose mass by scores alone.
 
 The *map* crosses activation, start, learning rate and objective on whitened digits. The *pairs*
 are fewer and longer: scores alone, and exact likelihood of the published network. Each seed has
@@ -13,7 +11,7 @@ before the runs.
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -22,7 +20,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from pandas.api.typing import DataFrameGroupBy
-from pydantic import Field
 
 from pipelines import metrics_log
 from pipelines.config import (
@@ -38,12 +35,12 @@ from pipelines.config import (
 )
 from pipelines.config.objective import AnyObjective
 from pipelines.config.source import overlap
+from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
-from pipelines.paper.compare import compare
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion, Measured, Question, decide
 from pipelines.reporting.statistics import Confidence, above, student, within
-from pipelines.reporting.style import panels
+from pipelines.reporting.style import Captioned, panels
 
 MAP, PAIRS = "map", "pairs"  # Parts of the experiment
 
@@ -121,15 +118,6 @@ CAPTION = (
 MASSES = np.log10((1e-3, LOST, 30.0))  # Least, middle and largest value of the colours
 
 
-class PhasesConfig(PaperConfig):
-    """A map of the trainings that lose mass by scores alone."""
-
-    experiment: Literal["phases"] = "phases"
-    """the only one"""
-    seeds: int = Field(5, ge=1)
-    """number of seeds"""
-
-
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields the map and the pairs."""
     ways = [
@@ -144,7 +132,8 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
                 "start": start, "rate": f"{rate:g}",
             }  # fmt: skip
             steps = STEPS[config.scale][part]
-            yield Cell.of_flow(labels, _flow(seed, activation, objective, start, rate, steps))
+            flow = _flow(seed, activation, objective, start, rate, steps)
+            yield Cell.of_flow(labels, flow.changed(cluster=config.cluster))
 
 
 def _name(objective: AnyObjective) -> str:
@@ -233,9 +222,12 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
     ]  # fmt: skip
 
 
-def conclude(networks: pd.DataFrame) -> Conclusion:
-    """Returns the claims on pairs and map."""
+def conclude(finished: Sequence[Finished]) -> Conclusion:
+    """Returns the claims on pairs and map, which short trainings do not decide."""
+    networks = read(finished)
     measured = [*_leads(networks), *_shares(mapped(networks))]
+    if not cell.decisive(finished):
+        measured = [(question, None) for question, _ in measured]
     return Conclusion(claims=tuple(decide(measured)))
 
 
@@ -266,6 +258,11 @@ def _shares(networks: pd.DataFrame) -> Iterator[Measured]:
         text = f"{claim}, by more than {SPARED:g}"
         question = Question(text, quantity, above(SPARED), figure=MAP, note=OVER_SEEDS)
         yield question, student(shares[more] - shares[less], overlap=overlap(DIGITS))
+
+
+def figures(rows: Sequence[Row], finished: Sequence[Finished]) -> dict[str, Captioned]:
+    """Returns the map."""
+    return {MAP: (figure(read(finished)), CAPTION)}
 
 
 def figure(networks: pd.DataFrame) -> Figure:
@@ -303,7 +300,7 @@ PHASES = Experiment(
     "networks, over starts and rates, whose squared latent mean ends large and has risen; "
     "over Gauss: validation NLL of the best network at its best validation above the "
     "full-covariance Gaussian's, nats",
-    uses=frozenset(("seed", "seeds")),
+    uses=frozenset(("seed", "seeds", "cluster")),
     cells=cells,
     columns=(
         Column("study/networks", "networks", 0, interval=False),
@@ -311,15 +308,6 @@ PHASES = Experiment(
         Column("study/over_gaussian", "over Gauss", 1),
     ),
     rows=rows,
-    figures=lambda rows, finished: {MAP: (figure(read(finished)), CAPTION)},
-    conclude=lambda finished: conclude(read(finished)),
+    figures=figures,
+    conclude=conclude,
 )
-
-
-phases = compare  # The stage of this script
-
-
-if __name__ == "__main__":
-    from experiments import main
-
-    main(PhasesConfig, PHASES)
