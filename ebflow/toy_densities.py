@@ -71,6 +71,31 @@ SMOOTHED = {
 }
 
 
+def smoothed(name: str, covariance: Tensor) -> GaussianMixture:
+    """Returns the density of a toy distribution with noise of N(0, Σ).
+
+    The number of components grows as the smallest standard deviation of the noise falls.
+
+    Arguments:
+        name: A name in ``SMOOTHED``.
+        covariance: Σ, with shape (2, 2).
+
+    Raises:
+        ValueError: if Σ is not positive definite.
+    """
+    covariance = covariance.double()
+    variance = float(torch.linalg.eigvalsh(covariance)[0])
+    if not variance > 0:
+        found = covariance.tolist()
+        raise ValueError(f"covariance: found {found}, expected a positive definite matrix")
+    mixture = SMOOTHED[name](math.sqrt(variance))
+    further = covariance - variance * torch.eye(2, dtype=torch.float64)
+    if not further.abs().max() > 1e-12 * variance:
+        return mixture
+    own = mixture.covariances.expand(-1, 2).diag_embed()
+    return GaussianMixture(mixture.weights, mixture.means, own + further)
+
+
 def _rule(low: float, high: float, deviations: float) -> tuple[Tensor, Tensor]:
     """Returns nodes and weights of Gauss-Legendre's rule for a path of so many σ, in float64."""
     nodes, weights = np.polynomial.legendre.leggauss(4 + math.ceil(1.6 * deviations))

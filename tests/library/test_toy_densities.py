@@ -10,7 +10,13 @@ from scipy.special import ndtr
 
 from ebflow.randomness import generator as derive
 from ebflow.toy import SAMPLERS, checkerboard, sine
-from ebflow.toy_densities import SMOOTHED, parzen, smoothed_checkerboard, smoothed_sine
+from ebflow.toy_densities import (
+    SMOOTHED,
+    parzen,
+    smoothed,
+    smoothed_checkerboard,
+    smoothed_sine,
+)
 
 from .bijections.cases import seeded
 from .reference import two_sided
@@ -92,6 +98,33 @@ def test_smoothed_checkerboard_is_the_closed_form(sigma):
     near = exact > 1e-6
     assert near.sum() > 150
     np.testing.assert_allclose(found.numpy()[near], exact[near], rtol=1e-8)
+
+
+def test_noise_of_unequal_directions_is_a_convolution():
+    """Characteristic functions of noised samples, exact ones of the mixture; false alarms: 1e-4."""
+    factor = torch.tensor([[0.4, 0.0], [-0.5, 0.7]])
+    covariance = factor @ factor.mT
+    mixture = smoothed("checkerboard", covariance)
+    x = checkerboard(40_000, generator=derive(1))
+    found = waves(x + torch.randn(x.shape, generator=seeded(2)) @ factor.mT)
+    phase = mixture.means @ FREQUENCIES.mT
+    spread = torch.einsum("fi,kij,fj->kf", FREQUENCIES, mixture.covariances, FREQUENCIES)
+    damped = mixture.weights[:, None] * torch.exp(-spread / 2)
+    exact = torch.cat([(damped * phase.cos()).sum(0), (damped * phase.sin()).sum(0)])
+    z = (found.mean(0) - exact) / (found.std(0) / math.sqrt(len(x)))
+    assert z.abs().max() < two_sided(1e-4, z.numel())
+
+
+@pytest.mark.parametrize("name", SMOOTHED)
+def test_equal_noise_is_that_of_the_toy(name):
+    x = SAMPLERS[name](50, generator=derive(3))
+    found = smoothed(name, 0.25 * torch.eye(2)).log_prob(x)
+    torch.testing.assert_close(found, SMOOTHED[name](0.5).log_prob(x))
+
+
+def test_a_covariance_must_be_positive():
+    with pytest.raises(ValueError, match="covariance: found .*, expected a positive definite"):
+        smoothed("sine", torch.ones(2, 2))
 
 
 def test_parzen_is_the_mean_of_kernels():
