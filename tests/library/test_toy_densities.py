@@ -101,7 +101,7 @@ def test_smoothed_checkerboard_is_the_closed_form(sigma):
 
 
 def test_noise_of_unequal_directions_is_a_convolution():
-    """Characteristic functions of noised samples, exact ones of the mixture; false alarms: 1e-4."""
+    """Characteristic functions of samples, exact ones of the mixture; false alarms: 1e-4."""
     factor = torch.tensor([[0.4, 0.0], [-0.5, 0.7]])
     covariance = factor @ factor.mT
     mixture = smoothed("checkerboard", covariance)
