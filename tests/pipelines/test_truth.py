@@ -82,8 +82,14 @@ def test_modes_in_ten_dimensions_have_a_divergence_without_noise():
     assert divergences(flow, manifest("multimodal10", width=10), (0.1, 0.0), 0) == {}
 
 
+@pytest.mark.parametrize("name", ["sine", "swirl", "checkerboard"])
+def test_without_noise_there_is_no_fisher_divergence(name):
+    flow = Flow((2,), [Affine(0.0, 0.2, (2,))]).double()
+    found = divergences(flow, manifest(name), (0.0, 0.0), 0)
+    assert set(found) == {"test/kl", "test/kl_se"} and 0.1 < found["test/kl"] < 3
+
+
 UNKNOWN = {
-    "no noise": ({}, (0.0, 0.0)),
     "little noise": ({}, (0.09, 0.0)),
     "several targets": ({}, None),
     "another name": ({"name": "digits"}, (0.5, 0.0)),
