@@ -19,7 +19,7 @@ from pipelines.config import DensityConfig, EvaluateConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.data.messages import listed
-from pipelines.density import likelihoods
+from pipelines.density import likelihoods, plane
 from pipelines.density.evaluate import LOG_PROBS
 from pipelines.density.fit import EXPLAINED, ROWS, Fit, measured
 from pipelines.metrics_log import Row
@@ -78,8 +78,11 @@ def report(
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
     rows = metrics_log.read(trained / metrics_log.FILE)
-    figures = plots(dataset.manifest, rows, numbers, compared, log_probs)
     steps = json.loads((trained / COLUMNS).read_text())
+    figures = [
+        *plots(dataset.manifest, rows, numbers, compared, log_probs),
+        *plane.plots(flow, dataset.manifest, steps, compared),
+    ]
     result(config, dataset.manifest, numbers, training, steps, compared, figures).save(config, run)
 
 
