@@ -1,4 +1,7 @@
-r"""Exact densities of toy distributions in the plane, smoothed by noise of N(0, σ² I).
+r"""Exact densities of toy distributions in the plane, with and without noise of N(0, σ² I).
+
+Without noise, ``CLEAN`` has log-densities. Those of the sine and the checkerboard are one term. A
+swirl's is a sum over the parts of the arm at which a uniform square contains the point.
 
 Given the uniform variables of its formula (:mod:`ebflow.toy`), a sample with noise is Gaussian.
 The integral over these variables, by Gauss-Legendre's rule, is therefore a mixture of Gaussians.
@@ -11,6 +14,7 @@ Kira, Lee, 2023), arXiv:2305.15267, trains all its objectives on such rows with 
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -69,6 +73,114 @@ SMOOTHED = {
     "swirl": smoothed_swirl,
     "checkerboard": smoothed_checkerboard,
 }
+
+
+def smoothed(name: str, covariance: Tensor) -> GaussianMixture:
+    """Returns the density of a toy distribution with noise of N(0, Σ).
+
+    The number of components grows as the smallest standard deviation of the noise falls.
+
+    Arguments:
+        name: A name in ``SMOOTHED``.
+        covariance: Σ, with shape (2, 2).
+
+    Raises:
+        ValueError: if Σ is not positive definite.
+    """
+    covariance = covariance.double()
+    variance = float(torch.linalg.eigvalsh(covariance)[0])
+    if not variance > 0:
+        found = covariance.tolist()
+        raise ValueError(f"covariance: found {found}, expected a positive definite matrix")
+    mixture = SMOOTHED[name](math.sqrt(variance))
+    further = covariance - variance * torch.eye(2, dtype=torch.float64)
+    if not further.abs().max() > 1e-12 * variance:
+        return mixture
+    own = mixture.covariances.expand(-1, 2).diag_embed()
+    return GaussianMixture(mixture.weights, mixture.means, own + further)
+
+
+def sine_log_prob(x: Tensor) -> Tensor:
+    """Returns log p of ``sine`` in nats, for points (n, 2), with shape (n,)."""
+    a = x[:, 0] / 4
+    across = -0.5 * (x[:, 1] - wave(a)).square() - 0.5 * math.log(2 * math.pi)
+    return torch.where(a.abs() <= 2, across - math.log(16), -math.inf)
+
+
+def checkerboard_log_prob(x: Tensor) -> Tensor:
+    """Returns log p of ``checkerboard`` in nats, for points (n, 2), with shape (n,)."""
+    cells = (x / SIDE).floor()
+    inside = ((cells >= -2) & (cells <= 1)).all(1) & (cells.sum(1) % 2 == 0)
+    level = -math.log(8 * SIDE**2)
+    return torch.where(inside, level, -math.inf).to(x.dtype)
+
+
+def swirl_log_prob(x: Tensor) -> Tensor:
+    """Returns log p of ``swirl`` in nats, for points (n, 2), with shape (n,), in float64.
+
+    Given t, a point 6/5 x is uniform on a square of side 1/2, with t cos t and t sin t between two
+    numbers each. The density is 4 (6/5)² times the probability of those t, whose ends are roots.
+    """
+    y = 1.2 * x.double()
+    right, up = y[:, 0] - 1, 1.5 - y[:, 1]  # the least of t cos t and t sin t
+    ends = [y.new_zeros(1, len(y)), y.new_full((1, len(y)), TURNS)]
+    for curve, low in ((_along, right), (_above, up)):
+        ends += [_roots(curve, low), _roots(curve, low + 0.5)]
+    times = torch.cat(ends).sort(0).values
+    middle = 0.5 * (times[1:] + times[:-1])
+    inside = torch.ones_like(middle, dtype=torch.bool)
+    for curve, low in ((_along, right), (_above, up)):
+        inside &= (curve(middle) >= low) & (curve(middle) <= low + 0.5)
+    share = (times[1:].square() - times[:-1].square()) / TURNS**2
+    return (4 * 1.2**2 * (share * inside).sum(0)).log()
+
+
+TURNS = 3 * math.pi  # The last t of a swirl
+
+CLEAN = {
+    "sine": sine_log_prob,
+    "swirl": swirl_log_prob,
+    "checkerboard": checkerboard_log_prob,
+}
+
+
+def _along(t: Tensor) -> Tensor:
+    return t * t.cos()
+
+
+def _above(t: Tensor) -> Tensor:
+    return t * t.sin()
+
+
+# The slope of each curve, and where the first of its extremes may lie, half a π wide.
+SLOPES = {
+    _along: (lambda t: t.cos() - t * t.sin(), 0.0),
+    _above: (lambda t: t.sin() + t * t.cos(), math.pi / 2),
+}
+
+
+def _roots(curve: Callable[[Tensor], Tensor], level: Tensor) -> Tensor:
+    """Returns the t at which a curve of the swirl has a level, of shape (4, n); 0 for no root.
+
+    The curve is monotone between its three extremes.
+    """
+    slope, first = SLOPES[curve]
+    low = first + math.pi * torch.arange(3, dtype=torch.float64)
+    extremes = _bisected(slope, low, low + math.pi / 2)
+    knots = torch.cat([level.new_zeros(1), extremes, level.new_full((1,), TURNS)])[:, None]
+    start, stop = (part.expand(-1, len(level)) for part in (knots[:-1], knots[1:]))
+    crossed = (curve(start) - level) * (curve(stop) - level) <= 0
+    return torch.where(crossed, _bisected(lambda t: curve(t) - level, start, stop), 0.0)
+
+
+def _bisected(f: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
+    """Returns zeros of a function that changes its sign between two ends, to the last digits."""
+    sign = f(low).sign()
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        before = f(middle).sign() == sign
+        low, high = torch.where(before, middle, low), torch.where(before, high, middle)
+    return 0.5 * (low + high)
 
 
 def _rule(low: float, high: float, deviations: float) -> tuple[Tensor, Tensor]:

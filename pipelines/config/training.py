@@ -166,6 +166,20 @@ class Training(Section):
         return f"{self.short_loss} on {self.model.architecture}{base}"
 
     @property
+    def smoothing(self) -> tuple[float, float] | None:
+        """The standard deviations of the noise in the density that the flow learns.
+
+        They are those on raw rows and on preprocessed ones; None: not all steps have the same
+        target.
+        """
+        objective = self.objective
+        if not isinstance(objective, Dsm) or objective.weight == 0:
+            return self.train.noise, 0.0
+        if objective.every > 1 or self.stabilise.finish:
+            return None
+        return self.train.noise, objective.sigma_end or objective.sigma
+
+    @property
     def short_loss(self) -> str:
         """The objective, its noise and the anchor beside it, as ``dsm σ 0.3 + anchor``."""
         objective = self.objective
@@ -239,6 +253,9 @@ class EvaluateConfig(Section):
 
     samples: int = Field(1, ge=1)
     """dequantization samples per example"""
+    importance_weighted: bool = False
+    """average the samples as densities, not as log-densities: a bound of the log-probability of
+    integers that gets tighter with more samples"""
     batch_size: int = Field(1000, ge=1, json_schema_extra=UNKEYED)
     """examples at a time"""
     seed: int = Field(0, ge=0)
@@ -255,6 +272,11 @@ class DensityConfig(Training):
     rival: Literal["wide"] | None = None
     """recipe of a second flow, which is trained beside this one: the better by validation is
     evaluated"""
+
+    def _problems(self) -> Iterator[tuple[str, str, str]]:
+        yield from super()._problems()
+        if self.evaluate.importance_weighted and self.evaluate.samples == 1:
+            yield "evaluate.samples", "1 with importance_weighted", "2 or more"
 
     @property
     def training(self) -> Training:

@@ -14,6 +14,7 @@ from ebflow.preprocessing import Preprocessing, density
 from pipelines.config import EvaluateConfig
 from pipelines.data.dataset import Dataset
 from pipelines.density.likelihoods import BASELINES, SPLITS, prefix
+from pipelines.density.truth import divergences
 from pipelines.inference.reference import Reference
 from pipelines.tracking.run import StageRun
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS
@@ -38,6 +39,9 @@ def evaluate(
     shrinkage, or a least one: ``baseline/gaussian_shrinkage``. A mixture of Gaussians stands
     behind the same. If there are contexts, the Gaussian is a linear regression on them, and the
     mixture, fitted to both, is conditioned on them. All are evaluated with the same noise.
+
+    For a named toy distribution, divergences from its exact density are among the metrics: see
+    ``truth``.
     """
     torch.set_num_threads(1)
     run.log_params({"evaluate": config.model_dump()})
@@ -47,8 +51,9 @@ def evaluate(
     for name, file in (("gaussian", GAUSSIAN), ("mixture", MIXTURE)):
         densities[name] = density(Preprocessing.load(preprocessed / file))
     metrics, of_flow = json.loads((trained / NUMBERS).read_text()), {}
-    training = json.loads((trained / "training.json").read_text())["metrics"]
-    metrics |= {name: training[name] for name in LENGTH}
+    training = json.loads((trained / "training.json").read_text())
+    metrics |= {name: training["metrics"][name] for name in LENGTH}
+    metrics |= divergences(flow, dataset.manifest, training["smoothing"], config.seed)
     for name in (split for split in SPLITS if split in dataset.manifest.counts):
         split = dataset.split(name)
         found = {what: log_probs(one, split, **options) for what, one in densities.items()}

@@ -15,11 +15,11 @@ from matplotlib.ticker import MaxNLocator
 from ebflow.checkpoint import load
 from ebflow.tables.column import Column
 from pipelines import metrics_log
-from pipelines.config import DensityConfig
+from pipelines.config import DensityConfig, EvaluateConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.data.messages import listed
-from pipelines.density import likelihoods
+from pipelines.density import likelihoods, plane
 from pipelines.density.evaluate import LOG_PROBS
 from pipelines.density.fit import EXPLAINED, ROWS, Fit, measured
 from pipelines.metrics_log import Row
@@ -78,8 +78,11 @@ def report(
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
     rows = metrics_log.read(trained / metrics_log.FILE)
-    figures = plots(dataset.manifest, rows, numbers, compared, log_probs)
     steps = json.loads((trained / COLUMNS).read_text())
+    figures = [
+        *plots(dataset.manifest, rows, numbers, compared, log_probs),
+        *plane.plots(flow, dataset.manifest, steps, compared),
+    ]
     result(config, dataset.manifest, numbers, training, steps, compared, figures).save(config, run)
 
 
@@ -112,6 +115,8 @@ def result(
             **({"chosen": training["choice"]} if "choice" in training else {}),
             **_training(numbers, training["verdict"], manifest.counts["validation"]),
             "workers": training["workers"],
+            **_bounds(config.evaluate),
+            **_truth(numbers),
         },
         sections=[*figures, *_tables(manifest, numbers, compared)],
         metrics={name: numbers[name] for name in names},
@@ -153,6 +158,25 @@ def _training(numbers: Mapping[str, Any], verdict: str, held_out: int) -> dict[s
         "training": f"{verdict}; {numbers['train/steps_per_s']:.0f} steps/s ({took}; {best})",
         "outside step": f"{numbers['time/share_outside_step']:.1%} of the training loop",
     }
+
+
+def _bounds(config: EvaluateConfig) -> dict[str, str]:
+    """Returns a line on likelihoods that are averages of densities over dequantization noise."""
+    if not config.importance_weighted:
+        return {}
+    text = "densities averaged over {} samples of the dequantization noise: a tighter bound"
+    return {"likelihoods": text.format(config.samples)}
+
+
+def _truth(numbers: Mapping[str, Any]) -> dict[str, str]:
+    """Returns a line on divergences from the exact density, if it is known."""
+    names = {"test/kl": "Kullback-Leibler {} nats", "test/fisher": "Fisher {}"}
+    found = [
+        text.format(likelihoods.with_error(numbers[name], numbers[f"{name}_se"], ".4f"))
+        for name, text in names.items()
+        if name in numbers
+    ]
+    return {"divergence from the exact density": ", ".join(found)} if found else {}
 
 
 def _tables(manifest: Manifest, numbers: Mapping[str, Any], compared: Fit) -> Iterator[Table]:

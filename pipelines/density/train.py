@@ -37,6 +37,7 @@ def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) ->
     summary = _summary(result, result["began"] - started, time.time() - started)
     summary["model"] = {"method": config.method, "architecture": config.model.architecture,
                         "base": config.model.base}  # fmt: skip
+    summary["smoothing"] = config.smoothing
     for name in (COLUMNS, NUMBERS):
         shutil.copy(preprocessed / name, run.output)
     write_json(run.output / "training.json", summary)

@@ -9,8 +9,16 @@ from scipy.integrate import quad
 from scipy.special import ndtr
 
 from ebflow.randomness import generator as derive
-from ebflow.toy import SAMPLERS, checkerboard, sine
-from ebflow.toy_densities import SMOOTHED, parzen, smoothed_checkerboard, smoothed_sine
+from ebflow.toy import SAMPLERS, checkerboard, sine, swirl
+from ebflow.toy_densities import (
+    CLEAN,
+    SMOOTHED,
+    parzen,
+    smoothed,
+    smoothed_checkerboard,
+    smoothed_sine,
+    swirl_log_prob,
+)
 
 from .bijections.cases import seeded
 from .reference import two_sided
@@ -92,6 +100,68 @@ def test_smoothed_checkerboard_is_the_closed_form(sigma):
     near = exact > 1e-6
     assert near.sum() > 150
     np.testing.assert_allclose(found.numpy()[near], exact[near], rtol=1e-8)
+
+
+def test_noise_of_unequal_directions_is_a_convolution():
+    """Characteristic functions of samples, exact ones of the mixture; false alarms: 1e-4."""
+    factor = torch.tensor([[0.4, 0.0], [-0.5, 0.7]])
+    covariance = factor @ factor.mT
+    mixture = smoothed("checkerboard", covariance)
+    x = checkerboard(40_000, generator=derive(1))
+    found = waves(x + torch.randn(x.shape, generator=seeded(2)) @ factor.mT)
+    phase = mixture.means @ FREQUENCIES.mT
+    spread = torch.einsum("fi,kij,fj->kf", FREQUENCIES, mixture.covariances, FREQUENCIES)
+    damped = mixture.weights[:, None] * torch.exp(-spread / 2)
+    exact = torch.cat([(damped * phase.cos()).sum(0), (damped * phase.sin()).sum(0)])
+    z = (found.mean(0) - exact) / (found.std(0) / math.sqrt(len(x)))
+    assert z.abs().max() < two_sided(1e-4, z.numel())
+
+
+@pytest.mark.parametrize("name", SMOOTHED)
+def test_equal_noise_is_that_of_the_toy(name):
+    x = SAMPLERS[name](50, generator=derive(3))
+    found = smoothed(name, 0.25 * torch.eye(2)).log_prob(x)
+    torch.testing.assert_close(found, SMOOTHED[name](0.5).log_prob(x))
+
+
+def test_a_covariance_must_be_positive():
+    with pytest.raises(ValueError, match="covariance: found .*, expected a positive definite"):
+        smoothed("sine", torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("name", ["sine", "checkerboard"])
+def test_a_density_without_noise_is_the_limit(name):
+    """Except near its jumps."""
+    x = SAMPLERS[name](300, generator=derive(5, name))
+    found, sharp = CLEAN[name](x), SMOOTHED[name](0.06).log_prob(x)
+    assert (found - sharp).abs().quantile(0.7) < 0.02
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_a_density_without_noise_is_positive_at_samples_alone(name):
+    x = SAMPLERS[name](300, generator=derive(5, name)).float()
+    assert CLEAN[name](x).isfinite().all()
+    assert (CLEAN[name](x + 100.0) == -math.inf).all()
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_a_density_without_noise_integrates_to_one(name):
+    """A z-test of 40,000 uniform points, at a false-alarm rate of 1e-4."""
+    low, high = torch.tensor([-9.0, -10.0]), torch.tensor([9.0, 10.0])
+    x = low + (high - low) * torch.rand(40_000, 2, generator=seeded())
+    mass = 18 * 20 * CLEAN[name](x).exp()
+    z = (mass.mean() - 1) / (mass.std() / math.sqrt(len(x)))
+    assert abs(z) < two_sided(1e-4)
+
+
+def test_the_swirl_without_noise_is_the_integral_over_its_arm():
+    x = swirl(40, generator=derive(6))
+    t = torch.linspace(0, 3 * math.pi, 400_001)[:, None]
+    u = 2 * (t * t.cos() + 1 - 1.2 * x[:, 0])
+    v = 2 * (2 - t * t.sin() - 1.2 * x[:, 1])
+    inside = (u >= 0) & (u <= 1) & (v >= 0) & (v <= 1)
+    exact = 4 * 1.44 * torch.trapezoid(inside * 2 * t / (9 * math.pi**2), t, dim=0)
+    torch.testing.assert_close(swirl_log_prob(x).exp(), exact, rtol=1e-2, atol=1e-5)
 
 
 def test_parzen_is_the_mean_of_kernels():

@@ -29,6 +29,8 @@ OPTIONS = {
         "--train.precision: found bfloat16 with fd_ssm"),
     "too few GPUs": ("--cluster.gpu 1 --workers 64",
         "GPUs in this machine, expected 1 for each of --cluster.workers = 64"),
+    "one sample to average": ("--evaluate.importance-weighted",
+        "--evaluate.samples: found 1 with importance_weighted, expected 2 or more"),
     "a margin that is rounded away": ("--preprocess.logit 1e-7",
         "--preprocess.logit: found 1e-07, which float32 rounds away, expected at least 5e-07"),
     "more features than rows": (
