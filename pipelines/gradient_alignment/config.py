@@ -173,8 +173,9 @@ class ReferenceConfig(Section):
 class AlignmentConfig(Section):
     """The gradient-alignment study: prepare, flow, reference, classify, measure, align."""
 
-    scale: Literal["smoke", "cpu"] = "cpu"
-    """smoke: a few models, seconds each; cpu: all models, less than 15 minutes on two cores"""
+    scale: Literal["smoke", "cpu", "full"] = "cpu"
+    """smoke: a few models, seconds each; cpu: all models, less than 15 minutes on two cores; full:
+    the paper's ResNet-18, trained as long as there, for big machines"""
     name: str = Field("alignment", pattern=NAME, json_schema_extra=UNKEYED)
     """name of the run"""
     data: DataConfig = DataConfig(label="label")
@@ -183,7 +184,7 @@ class AlignmentConfig(Section):
     seed: int = Field(0, ge=0)
     """the first seed; each seed has its own split, flows, points, judge and classifiers"""
     seeds: int | None = Field(None, ge=1)
-    """number of seeds; None: 6 at scale cpu, 1 at smoke"""
+    """number of seeds; None: 6 at scale cpu, 3 at full, 1 at smoke"""
     models: tuple[str, ...] | None = Field(None, min_length=1)
     """only these models, and the baseline with and without class-blind densities; None: the
     scale's"""

@@ -33,8 +33,8 @@ COLOURS = {
     "baseline": DATA, "score": FLOW, "score-free": "#6fa3d8", "score-control": "#8a6fb3",
     "centred": "#00838f", "centred-control": "#7fb8bd", "blind-gaussian": "black",
     "gnorm": "#b39ddb", "anti": ORANGE, "paper-score": "#2a8c6a", "paper-control": "#7fc7ab",
-    "paper-anti": "#e0a13a", "fool-shift": "#c2185b", "fool-weights": "#e57399",
-    "fool-ripple": "#7b1fa2", "code-score": "#8c6d31",
+    "paper-anti": "#e0a13a", "paper-gnorm": "#9575cd", "fool-shift": "#c2185b",
+    "fool-weights": "#e57399", "fool-ripple": "#7b1fa2", "code-score": "#8c6d31",
     "code-control": "#c7a76b", "colour-score": FLOW,
     "colour-control": "#8a6fb3", "custom": "#d32f2f", "custom-control": "#ef9a9a",
 }  # fmt: skip
