@@ -66,7 +66,7 @@ CENTRED = SCORE.changed(centred=True)
 ANTI = RegularizerConfig(name="anti", weight=1e-2, warmup=0.1)
 PAPER_SCORE = _paper("score", weight=1e-3, step=0.01)
 FOOL = RegularizerConfig(name="fool", weight=1e-2)
-COLOUR_SCORE = SCORE.changed(weight=2e-3)
+COLOUR_SCORE = SCORE.changed(weight=1e-2)
 CODE_SCORE = _paper("score", weight=1e-5, step=0.01)
 
 # Models for colour images and residual networks.
@@ -149,6 +149,8 @@ SCALES: dict[str, Scale] = {
             "score-free",
             "gnorm",
             "anti",
+            "paper-score",
+            "paper-gnorm",
             "fool-shift",
             "fool-weights",
             "fool-ripple",

@@ -69,6 +69,10 @@ ROWS = (
         ("Pictures of activity maximization", "Gradients of score matching are better",
          "A plain classifier takes noisy"),
         ("density-ratio", "samples", "perturbation"), "--models score gnorm anti"),
+    Row("S7", "The structure of input-gradients is unrelated to generalization.",
+        ("Two classifiers with the same predictions differ", "Among them test accuracy does not",
+         "Nor does it follow A3"),
+        ("trade-off",), "--scale cpu"),
 )  # fmt: skip
 
 

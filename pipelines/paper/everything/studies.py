@@ -64,12 +64,26 @@ def _words(options: Mapping[str, Any], prefix: str = "--") -> Iterator[str]:
 COLOUR: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
         "data": {"source": "digits-on-photographs", "label": "label", "rows": 2_640},
-        "classifier": {"network": "resnet9", "hidden": 8, "epochs": 2, "batch_size": 32},
+        "classifier": {
+            "network": "resnet9",
+            "hidden": 8,
+            "epochs": 2,
+            "batch_size": 32,
+            "lr": 4e-3,
+        },
         "measure": {"points": 32, "samples": 9, "ascent": 30},
     },
     "cpu": {
-        "data": {"source": "digits-on-photographs", "label": "label"},
-        "classifier": {"network": "resnet9", "hidden": 16},
+        "seeds": 3,
+        "data": {"source": "digits-on-photographs", "label": "label", "rows": 5_000},
+        "classifier": {
+            "network": "resnet9",
+            "hidden": 8,
+            "epochs": 8,
+            "batch_size": 32,
+            "lr": 4e-3,
+        },
+        "measure": {"points": 200, "samples": 25, "ascent": 200},
     },
     "full": {"data": {"source": "cifar10", "label": "label"}},
 }
