@@ -145,8 +145,28 @@ class MeasureConfig(Section):
     points: int = 1000  # the most test points
     samples: int = 200  # pictures of activity maximization
     ascent: int = 500  # steps of each
+    brief: bool = False  # only accuracies and alignment
     rate: float = 0.1  # rate of the ascent
     seed: int = 0
+
+
+class SweepConfig(Section):
+    """A search of the settings of score matching. None: the scale's, or none with --models.
+
+    Each cell is a model. Validation rows choose one, which is compared with the paper's setting on
+    test rows.
+    """
+
+    kind: Literal["star", "grid"] = "star"
+    """star: change one setting of the recommended model at a time; grid: all combinations"""
+    weights: tuple[float, ...] | None = None
+    """weights λ of score matching"""
+    stabilities: tuple[float, ...] | None = None
+    """factors μ of the squared trace"""
+    steps: tuple[float, ...] | None = None
+    """lengths σ of a difference"""
+    noises: tuple[float, ...] | None = None
+    """standard deviations of the noise of training; the data are smoothed by --noise as always"""
 
 
 class MeasureOptions(Section):
@@ -190,5 +210,6 @@ class AlignmentConfig(Section):
     scale's"""
     classifier: ClassifierOptions = ClassifierOptions()
     custom: CustomConfig = CustomConfig()
+    sweep: SweepConfig = SweepConfig()
     measure: MeasureOptions = MeasureOptions()
     reference: ReferenceConfig = ReferenceConfig()

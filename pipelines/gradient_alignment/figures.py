@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipelines.gradient_alignment import search
 from pipelines.gradient_alignment.config import SIGMAS
 from pipelines.gradient_alignment.fooled import fooled_pictures
 from pipelines.gradient_alignment.measure import FRACTIONS
@@ -81,6 +82,8 @@ def figures(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:
         present = [pair for pair in pairs if _measured(study, *pair)]
         if present:
             made[name] = _plane(study, present, caption, gauge=name == "gauge")
+    if any(model.cell is not None for model in study.models.values()):
+        made["search"] = search.figure(study)
     pictures = {name: study.arrays[name] for name in PICTURED
                 if "images" in study.arrays.get(name, ())}  # fmt: skip
     if is_picture(shape) and pictures:

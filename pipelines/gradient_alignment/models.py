@@ -16,12 +16,16 @@ from pipelines.gradient_alignment.config import (
     NetworkConfig,
     RegularizerConfig,
     Shift,
+    SweepConfig,
 )
+from pipelines.gradient_alignment.sweep import Cell, cells
 
 BASELINE = "baseline"
 
 # The baseline with a class-blind density on every logit, by the name of the shift.
 BLIND = {"gaussian": "blind-gaussian", "flow": "blind-flow"}
+
+SEARCHED = ("score", "paper-score")  # The models beside a search: its centre, and the paper's
 
 ALWAYS = (BASELINE, *BLIND.values())  # The models that every run has
 
@@ -45,6 +49,7 @@ class Model(NamedTuple):
     about: str
     classifier: ClassifierConfig = ClassifierConfig()
     shift: Shift = "none"
+    cell: Cell | None = None  # of a search
 
 
 def _trained(about: str, regularizer: RegularizerConfig, **training: float) -> Model:
@@ -139,6 +144,9 @@ class Scale(NamedTuple):
     classifier: ClassifierConfig = ClassifierConfig(epochs=80)  # the baseline's
     training: Training = DENSE  # of the flows
     measure: MeasureConfig = MeasureConfig()
+    sweep: SweepConfig = SweepConfig(
+        weights=(0.03, 0.3), stabilities=(1e-4, 1e-2), steps=(0.01, 0.1), noises=(0.05, 0.2)
+    )
 
 
 SCALES: dict[str, Scale] = {
@@ -159,6 +167,7 @@ SCALES: dict[str, Scale] = {
         ClassifierConfig(epochs=20),
         DENSE.changed(train={"steps": 60}),
         MeasureConfig(points=200, samples=25, ascent=200),
+        SweepConfig(weights=(0.03, 0.3)),
     ),
     "cpu": Scale(),
     "full": Scale(seeds=3, classifier=PUBLISHED),
@@ -176,15 +185,31 @@ def models(config: AlignmentConfig) -> dict[str, Model]:
         if name not in MODELS:
             expected = f"some of {', '.join(MODELS)}"
             raise BadInput(option="--models", found=repr(name), expected=expected)
-    chosen = (*always(config), *names)
+    searched = _searched(config)
+    chosen = (*always(config), *names, *(SEARCHED if searched else ()))
     some = {name: model for name, model in MODELS.items() if name in chosen}
     if config.reference.kind == "none":
         _without_flow(config)
         some.pop(BLIND["flow"], None)
     plain, clip = _classifier(config), config.classifier.clip
-    return {
-        name: _completed(model, plain, clip) for name, model in (some | _custom(config)).items()
-    }
+    some |= searched | _custom(config)
+    return {name: _completed(model, plain, clip) for name, model in some.items()}
+
+
+def _searched(config: AlignmentConfig) -> dict[str, Model]:
+    """Returns the models of a search: that of the options, or the scale's without ``--models``."""
+    sweep = config.sweep
+    if sweep == SweepConfig():
+        if config.models or config.reference.kind == "none":
+            return {}
+        sweep = SCALES[config.scale].sweep
+    centre = Cell(SCORE.weight, SCORE.stability, SCORE.step, config.noise)
+    return {cell.name: _of_cell(cell) for cell in cells(sweep, centre)}
+
+
+def _of_cell(cell: Cell) -> Model:
+    penalty = SCORE.changed(weight=cell.weight, stability=cell.stability, step=cell.step)
+    return _trained(cell.about, penalty, clip=CLIP, noise=cell.noise)._replace(cell=cell)
 
 
 def always(config: AlignmentConfig) -> tuple[str, ...]:

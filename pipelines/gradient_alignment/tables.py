@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from pipelines.gradient_alignment import search
 from pipelines.gradient_alignment.config import SIGMAS
 from pipelines.gradient_alignment.questions import Study
 from pipelines.reporting.result import Table, plus_minus
@@ -76,6 +77,7 @@ def tables(study: Study, reference: Mapping[str, Interval]) -> list[Table]:
     found = [
         _by_model("Models", study, COLUMNS, NOTE + METRICS),
         published(study),
+        *([search.table(study)] if _searched(study) else []),
         _by_model("Density ratios of noisy and clean test images", study, RATIOS, OF_RATIOS),
         Table(
             "What the models are",
@@ -85,6 +87,10 @@ def tables(study: Study, reference: Mapping[str, Interval]) -> list[Table]:
         ),
     ]  # fmt: skip
     return [*found, _of_reference(reference)] if reference else found
+
+
+def _searched(study: Study) -> bool:
+    return any(model.cell is not None for model in study.models.values())
 
 
 def published(study: Study) -> Table:
@@ -122,7 +128,8 @@ def _of_reference(reference: Mapping[str, Interval]) -> Table:
 def _by_model(title: str, study: Study, columns: Sequence[Column], note: str) -> Table:
     """Returns a table with a row for each model, without columns that no model has."""
     measured = [column for column in columns if column[0] in study.numbers]
-    rows = [(name, *_means(study, name, measured)) for name in study.models]
+    named = [name for name, model in study.models.items() if model.cell is None]
+    rows = [(name, *_means(study, name, measured)) for name in named]
     return Table(title, ("model", *(heading for _, heading, _ in measured)), rows, note)
 
 

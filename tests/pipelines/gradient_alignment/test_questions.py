@@ -31,7 +31,9 @@ NUMBERS = {
     "collapse": {"accuracy": 0.2, "trace/training": -1e5},
 }  # fmt: skip
 
-TRAINED = [name for name, model in by_name().items() if model.shift == "none"]
+TRAINED = [
+    name for name, model in by_name().items() if model.shift == "none" and model.cell is None
+]
 
 PIXELS = "PP/own/raw"
 
