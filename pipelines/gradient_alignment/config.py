@@ -145,8 +145,28 @@ class MeasureConfig(Section):
     points: int = 1000  # the most test points
     samples: int = 200  # pictures of activity maximization
     ascent: int = 500  # steps of each
+    brief: bool = False  # only accuracies and alignment
     rate: float = 0.1  # rate of the ascent
     seed: int = 0
+
+
+class SweepConfig(Section):
+    """A search of the settings of score matching. None: the scale's, or none with --models.
+
+    Each cell is a model. Validation rows choose one, which is compared with the paper's setting on
+    test rows.
+    """
+
+    kind: Literal["star", "grid"] = "star"
+    """star: change one setting of the recommended model at a time; grid: all combinations"""
+    weights: tuple[float, ...] | None = None
+    """weights λ of score matching"""
+    stabilities: tuple[float, ...] | None = None
+    """factors μ of the squared trace"""
+    steps: tuple[float, ...] | None = None
+    """lengths σ of a difference"""
+    noises: tuple[float, ...] | None = None
+    """standard deviations of the noise of training; the data are smoothed by --noise as always"""
 
 
 class MeasureOptions(Section):
@@ -173,8 +193,9 @@ class ReferenceConfig(Section):
 class AlignmentConfig(Section):
     """The gradient-alignment study: prepare, flow, reference, classify, measure, align."""
 
-    scale: Literal["smoke", "cpu"] = "cpu"
-    """smoke: a few models, seconds each; cpu: all models, less than 15 minutes on two cores"""
+    scale: Literal["smoke", "cpu", "full"] = "cpu"
+    """smoke: a few models, seconds each; cpu: all models, less than 15 minutes on two cores; full:
+    the paper's ResNet-18, trained as long as there, for big machines"""
     name: str = Field("alignment", pattern=NAME, json_schema_extra=UNKEYED)
     """name of the run"""
     data: DataConfig = DataConfig(label="label")
@@ -183,11 +204,12 @@ class AlignmentConfig(Section):
     seed: int = Field(0, ge=0)
     """the first seed; each seed has its own split, flows, points, judge and classifiers"""
     seeds: int | None = Field(None, ge=1)
-    """number of seeds; None: 6 at scale cpu, 1 at smoke"""
+    """number of seeds; None: 6 at scale cpu, 3 at full, 1 at smoke"""
     models: tuple[str, ...] | None = Field(None, min_length=1)
     """only these models, and the baseline with and without class-blind densities; None: the
     scale's"""
     classifier: ClassifierOptions = ClassifierOptions()
     custom: CustomConfig = CustomConfig()
+    sweep: SweepConfig = SweepConfig()
     measure: MeasureOptions = MeasureOptions()
     reference: ReferenceConfig = ReferenceConfig()

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipelines.gradient_alignment import search
 from pipelines.gradient_alignment.config import SIGMAS
 from pipelines.gradient_alignment.fooled import fooled_pictures
 from pipelines.gradient_alignment.measure import FRACTIONS
@@ -33,8 +34,8 @@ COLOURS = {
     "baseline": DATA, "score": FLOW, "score-free": "#6fa3d8", "score-control": "#8a6fb3",
     "centred": "#00838f", "centred-control": "#7fb8bd", "blind-gaussian": "black",
     "gnorm": "#b39ddb", "anti": ORANGE, "paper-score": "#2a8c6a", "paper-control": "#7fc7ab",
-    "paper-anti": "#e0a13a", "fool-shift": "#c2185b", "fool-weights": "#e57399",
-    "fool-ripple": "#7b1fa2", "code-score": "#8c6d31",
+    "paper-anti": "#e0a13a", "paper-gnorm": "#9575cd", "fool-shift": "#c2185b",
+    "fool-weights": "#e57399", "fool-ripple": "#7b1fa2", "code-score": "#8c6d31",
     "code-control": "#c7a76b", "colour-score": FLOW,
     "colour-control": "#8a6fb3", "custom": "#d32f2f", "custom-control": "#ef9a9a",
 }  # fmt: skip
@@ -81,6 +82,8 @@ def figures(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:
         present = [pair for pair in pairs if _measured(study, *pair)]
         if present:
             made[name] = _plane(study, present, caption, gauge=name == "gauge")
+    if any(model.cell is not None for model in study.models.values()):
+        made["search"] = search.figure(study)
     pictures = {name: study.arrays[name] for name in PICTURED
                 if "images" in study.arrays.get(name, ())}  # fmt: skip
     if is_picture(shape) and pictures:

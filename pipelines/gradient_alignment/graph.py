@@ -91,7 +91,7 @@ def _measured(config: AlignmentConfig, inputs: Mapping[str, Any]) -> Iterator[Ar
         same = model.classifier == plain
         trained = base if same else classify(model.classifier, data=data, title=title)
         networks = {"trained": trained, "baseline": base, "judge": independent}
-        shifted = settings.changed(shift=model.shift)
+        shifted = settings.changed(shift=model.shift, brief=model.cell is not None)
         yield measure(shifted, **inputs, **networks, title=title)
 
 

@@ -31,6 +31,8 @@ FRACTIONS = np.geomspace(0.01, 1, 25)
 # The most ascended pictures, and classes with an image and its gradients, that are saved.
 PICTURES, CLASSES = 64, 8
 
+CHOSEN_BY = ("accuracy", "A3", "DSM-cos")  # Metrics at validation points
+
 WIDEST = 256  # The most dimensions with an exact trace, which takes as many backward passes
 
 Results = dict[str, float | np.ndarray]  # Numbers, and arrays for figures, by name
@@ -61,7 +63,9 @@ def measure(
         networks = [load(folder, shape, classes) for folder in (trained, baseline, judge)]
         points, densities = of_split(config, dataset, "test"), open_reference(flows, dataset)
         blind = open_blind(config.shift, all_rows, dataset, config.noise)
+        validation = of_split(config, dataset, "validation")
         results = measured(config, networks, shape, points, densities, blind)
+        results |= held_out(config, networks[0], shape, validation, densities, blind)
         results["trace/training"] = outcome["trace"]
     arrays = {name: one for name, one in results.items() if isinstance(one, np.ndarray)}
     numbers = {name: one for name, one in results.items() if name not in arrays}
@@ -92,10 +96,13 @@ def measured(
     trained, baseline, judge = networks
     network = _shifted(config, trained, shape, blind)
     x, labels, random = points.clean, points.labels, partial(derive, config.seed)
+    results = _gradients(network, points, reference, random("shuffle"))
+    results["trace"] = _trace(network, points, random("trace"))
+    if config.brief:
+        return results
     changes = metrics.invariants(baseline, network, points.noisy, labels)
     return {
-        **_gradients(network, points, reference, random("shuffle")),
-        "trace": _trace(network, points, random("trace")),
+        **results,
         **_perturbation(network, judge, points, shape),
         **_ratios(network, points, random),
         **_ascent(config, network, judge, labels[: config.samples], x.shape[1], reference),
@@ -103,6 +110,21 @@ def measured(
         **{f"change/{name}": value for name, value in changes.items()},
         **_pattern(network, points, shape),
     }
+
+
+@products("highest")
+def held_out(
+    config: MeasureConfig,
+    trained: Classifier,
+    shape: Sequence[int],
+    points: Points,
+    reference: Reference | None,
+    blind: Normalized | None,
+) -> Results:
+    """Returns what a search chooses by, at validation points; arguments as of ``measured``."""
+    network = _shifted(config, trained, shape, blind)
+    found = _gradients(network, points, reference, derive(config.seed, "validation"))
+    return {f"validation/{name}": found[name] for name in CHOSEN_BY if name in found}
 
 
 def _shifted(

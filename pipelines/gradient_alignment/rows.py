@@ -69,6 +69,15 @@ ROWS = (
         ("Pictures of activity maximization", "Gradients of score matching are better",
          "A plain classifier takes noisy"),
         ("density-ratio", "samples", "perturbation"), "--models score gnorm anti"),
+    Row("S7", "The structure of input-gradients is unrelated to generalization.",
+        ("Two classifiers with the same predictions differ", "Among them test accuracy does not",
+         "Nor does it follow A3"),
+        ("trade-off",), "--scale cpu"),
+    Row("S8", "A search of λ, μ, σ and the noise.",
+        ("A search of λ, μ, σ and noise finds", "It costs no accuracy that matters"),
+        ("search",),
+        "--models score paper-score --sweep.weights 0.03 0.3 --sweep.stabilities 1e-4 1e-2 "
+        "--sweep.steps 0.01 0.1 --sweep.noises 0.05 0.2"),
 )  # fmt: skip
 
 

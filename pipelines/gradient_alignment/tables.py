@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from pipelines.gradient_alignment import search
 from pipelines.gradient_alignment.config import SIGMAS
 from pipelines.gradient_alignment.questions import Study
 from pipelines.reporting.result import Table, plus_minus
@@ -33,11 +34,22 @@ COLUMNS: Sequence[Column] = (
 # The metrics on a terminal.
 BRIEF = ("accuracy", "gradient", "A1", "A1/over gaussian", "A1/over flow", "A3", "PP/own/raw")
 
+BESIDE = ("accuracy", "GAN-test", "A1", "A3", "DSM-cos")  # Metrics beside the paper's table
+
 BRIEF_ALONE = ("accuracy", "gradient", "DSM-cos", "GAN-test", "PP/own/raw")  # without reference
 
 # The columns of the table of density ratios.
 RATIOS = [(f"{kind}/{sigma:g}", f"{kind}, {sigma:g}", 2)
           for kind in ("mean log ratio", "log mean ratio") for sigma in SIGMAS]  # fmt: skip
+
+# The paper's table (CIFAR-100, ResNet-18): method, test accuracy and GAN-test in %, and the models
+# here: with the paper's settings, recommended, and for colour images.
+PUBLISHED = (
+    ("baseline", 78.01, 59.47, ("baseline",)),
+    ("anti-score-matching", 74.87, 16.40, ("paper-anti", "anti")),
+    ("gradient norm", 76.60, 80.07, ("paper-gnorm", "gnorm", "colour-control")),
+    ("score matching", 72.20, 72.75, ("paper-score", "score", "colour-score")),
+)
 
 NOTE = "Means over seeds ± 95 % intervals."
 METRICS = (
@@ -64,6 +76,8 @@ def tables(study: Study, reference: Mapping[str, Interval]) -> list[Table]:
     """Returns the tables of the page."""
     found = [
         _by_model("Models", study, COLUMNS, NOTE + METRICS),
+        published(study),
+        *([search.table(study)] if _searched(study) else []),
         _by_model("Density ratios of noisy and clean test images", study, RATIOS, OF_RATIOS),
         Table(
             "What the models are",
@@ -73,6 +87,33 @@ def tables(study: Study, reference: Mapping[str, Interval]) -> list[Table]:
         ),
     ]  # fmt: skip
     return [*found, _of_reference(reference)] if reference else found
+
+
+def _searched(study: Study) -> bool:
+    return any(model.cell is not None for model in study.models.values())
+
+
+def published(study: Study) -> Table:
+    """Returns the paper's table of accuracy and GAN-test beside the models of this study."""
+    columns = [column for column in COLUMNS if column[0] in BESIDE and column[0] in study.numbers]
+    lines = [
+        (method, f"{accuracy:.2f}", f"{gan:.2f}", name, *_means(study, name, columns))
+        for method, accuracy, gan, names in PUBLISHED
+        for name in names
+        if name in study.models
+    ]
+    return Table(
+        "The paper's table beside ours",
+        (
+            "method",
+            "accuracy, paper (%)",
+            "GAN-test, paper (%)",
+            "model",
+            *(heading for _, heading, _ in columns),
+        ),
+        lines,
+        f"Published: CIFAR-100, ResNet-18, one seed. Here: the data of this run. {NOTE}",
+    )
 
 
 def _of_reference(reference: Mapping[str, Interval]) -> Table:
@@ -87,11 +128,11 @@ def _of_reference(reference: Mapping[str, Interval]) -> Table:
 def _by_model(title: str, study: Study, columns: Sequence[Column], note: str) -> Table:
     """Returns a table with a row for each model, without columns that no model has."""
     measured = [column for column in columns if column[0] in study.numbers]
-    rows = [
-        (
-            name,
-            *(plus_minus(study.interval(metric, name), digits) for metric, _, digits in measured),
-        )
-        for name in study.models
-    ]
+    named = [name for name, model in study.models.items() if model.cell is None]
+    rows = [(name, *_means(study, name, measured)) for name in named]
     return Table(title, ("model", *(heading for _, heading, _ in measured)), rows, note)
+
+
+def _means(study: Study, name: str, columns: Sequence[Column]) -> list[str]:
+    """Returns the means of a model in columns of a table, with their intervals."""
+    return [plus_minus(study.interval(metric, name), digits) for metric, _, digits in columns]

@@ -1,6 +1,7 @@
 """Every item of the papers: what is run at each scale, and what the page says of it."""
 
 import json
+import shlex
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from ebflow.errors import BadInput
+from pipelines.cli.parsing import parsed
+from pipelines.cli.run import RunOptions, option_types
+from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.paper.cell import Finished
 from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
@@ -24,7 +28,8 @@ ALL = PaperConfig(experiment="all", scale="smoke")
 
 def test_every_experiment_of_the_papers_is_run():
     names = {study.name for study in studies(ALL)}
-    assert names == {*EXPERIMENTS} - {*FURTHER} | {"sample-complexity", "gradient-alignment"}
+    others = {"sample-complexity", "gradient-alignment", "gradient-alignment-colour"}
+    assert names == {*EXPERIMENTS} - {*FURTHER} | others
     assert len({item.id for item in ITEMS}) == len(ITEMS)
 
 
@@ -37,6 +42,18 @@ def test_commands_of_studies_are_theirs(scale):
     )
     assert found["plane"].config == PaperConfig(experiment="plane", scale=scale, seeds=2)
     assert found["sample-complexity"].command == f"ebflow run sample-complexity --scale {scale}"
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
+def test_the_command_of_colour_images_is_its_configuration(scale):
+    (study,) = (
+        one for one in studies(ALL.changed(scale=scale)) if one.name == "gradient-alignment-colour"
+    )
+    words = shlex.split(study.command)
+    assert words[:3] == ["ebflow", "run", "gradient-alignment"]
+    options = option_types(AlignmentConfig())
+    found = parsed(RunOptions[options], "ebflow run gradient-alignment", words[3:])
+    assert AlignmentConfig().changed(**found.overrides) == study.config
 
 
 def test_images_at_scale_smoke_come_with_packages_and_may_be_the_users():

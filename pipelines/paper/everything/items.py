@@ -308,7 +308,7 @@ ITEMS = (
         "search of λ, μ, σ and the noise",
         "settings, without a search",
         "gradient-alignment",
-        "trade-off",
+        "search",
     ),
 )
 

@@ -1,6 +1,6 @@
 """The runs of pipelines that measure the items of the three papers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -46,12 +46,55 @@ class Study:
     @property
     def command(self) -> str:
         """The command of this run alone."""
-        words = ["ebflow", "run", self.pipeline.name]
-        for name, value in self.options.items():
+        return " ".join(["ebflow", "run", self.pipeline.name, *_words(self.options)])
+
+
+def _words(options: Mapping[str, Any], prefix: str = "--") -> Iterator[str]:
+    """Yields options as on the command line; those of a section in a dictionary have its name."""
+    for name, value in options.items():
+        option = prefix + name.replace("_", "-")
+        if isinstance(value, Mapping):
+            yield from _words(value, f"{option}.")
+        elif not isinstance(value, Section):
             values = value if isinstance(value, tuple) else (value,)
-            if not isinstance(value, Section):
-                words += [f"--{name}", *map(str, values)]
-        return " ".join(words)
+            yield from (option, *map(str, values))
+
+
+# Residual networks on colour images by scale. At ``smoke`` everything is as small as it can be.
+COLOUR: Mapping[str, Mapping[str, Any]] = {
+    "smoke": {
+        "data": {"source": "digits-on-photographs", "label": "label", "rows": 2_640},
+        "classifier": {
+            "network": "resnet9",
+            "hidden": 8,
+            "epochs": 2,
+            "batch_size": 32,
+            "lr": 4e-3,
+        },
+        "measure": {"points": 32, "samples": 9, "ascent": 30},
+    },
+    "cpu": {
+        "seeds": 3,
+        "data": {"source": "digits-on-photographs", "label": "label", "rows": 5_000},
+        "classifier": {
+            "network": "resnet9",
+            "hidden": 8,
+            "epochs": 8,
+            "batch_size": 32,
+            "lr": 4e-3,
+        },
+        "measure": {"points": 200, "samples": 25, "ascent": 200},
+    },
+    "full": {"data": {"source": "cifar10", "label": "label"}},
+}
+
+
+def _colour(scale: str) -> Study:
+    """Returns the study of residual networks on colour images."""
+    options: dict[str, Any] = {"scale": scale, "name": "colour", **COLOUR[scale]}
+    options["reference"] = {"kind": "none"}
+    options["models"] = ("blind-gaussian", "colour-score", "colour-control", "fool-shift")
+    return Study("gradient-alignment-colour", ALIGNMENT, options)
 
 
 def studies(config: PaperConfig) -> list[Study]:
@@ -59,7 +102,8 @@ def studies(config: PaperConfig) -> list[Study]:
     experiments = [name for name in EXPERIMENTS if name not in FURTHER]
     complexity = Study("sample-complexity", SAMPLE_COMPLEXITY, {"scale": config.scale})
     alignment = Study("gradient-alignment", ALIGNMENT, {"scale": config.scale})
-    return [*(_experiment(config, name) for name in experiments), complexity, alignment]
+    runs = [_experiment(config, name) for name in experiments]
+    return [*runs, complexity, alignment, _colour(config.scale)]
 
 
 def _experiment(config: PaperConfig, name: str) -> Study:

@@ -12,7 +12,7 @@ import torch
 from ebflow.alignment.reference import Reference, pooled
 from ebflow.bases import GaussianMixture
 from pipelines.gradient_alignment.config import MeasureConfig
-from pipelines.gradient_alignment.measure import measured
+from pipelines.gradient_alignment.measure import CHOSEN_BY, measured
 from pipelines.gradient_alignment.models import BASELINE, BLIND
 from pipelines.gradient_alignment.reference import Points
 
@@ -39,8 +39,8 @@ def measured_with():
     options = {"points": 300, "samples": 20, "ascent": 50, "rate": 1e-3}
 
     @cache
-    def measure(shift="none", reference=exact):
-        config = MeasureConfig(**options, shift=shift)
+    def measure(shift="none", reference=exact, brief=False):
+        config = MeasureConfig(**options, shift=shift, brief=brief)
         return measured(config, [bayes] * 3, (4, 4), points, reference, blind.get(shift))
 
     return measure
@@ -66,9 +66,16 @@ def test_the_measurement_without_a_reference(measured_with):
         np.testing.assert_array_equal(value, whole[name])
 
 
+def test_a_brief_measurement_is_a_part_of_the_whole(measured_with):
+    whole, part = measured_with(), measured_with(brief=True)
+    assert {"A3", "accuracy", "trace"} <= part.keys() < whole.keys()
+    assert all(value == whole[name] for name, value in part.items())
+
+
 def test_every_metric_is_documented(measured_with):
     values = {name: one for name, one in measured_with().items() if isinstance(one, float)}
     values["trace/training"] = 1.0  # of the training, not of the measurement
+    values |= {f"validation/{name}": 1.0 for name in CHOSEN_BY}
     metrics = studied(**dict.fromkeys((BASELINE, *BLIND.values()), values)).metrics(BASELINE)
     page = (Path(__file__).parents[3] / "docs" / "reference" / "study-results.md").read_text()
     table = page.partition("| metric |")[2].partition("| key of")[0]

@@ -12,7 +12,7 @@ from pipelines.gradient_alignment.align import entry
 from pipelines.gradient_alignment.config import SIGMAS
 from pipelines.gradient_alignment.figures import figures
 from pipelines.gradient_alignment.questions import conclude
-from pipelines.gradient_alignment.tables import tables
+from pipelines.gradient_alignment.tables import published, tables
 from pipelines.store.files import write_json
 
 from .cases import by_name, studied
@@ -31,7 +31,9 @@ NUMBERS = {
     "collapse": {"accuracy": 0.2, "trace/training": -1e5},
 }  # fmt: skip
 
-TRAINED = [name for name, model in by_name().items() if model.shift == "none"]
+TRAINED = [
+    name for name, model in by_name().items() if model.shift == "none" and model.cell is None
+]
 
 PIXELS = "PP/own/raw"
 
@@ -167,6 +169,39 @@ def test_tables_have_no_column_that_no_model_has():
     assert ratios.headings == ("model", "mean log ratio, 0.3")
     assert ratios.rows[0] == ("baseline", "-1.50 ± 0.00")
     assert 0.3 in SIGMAS
+
+
+def test_the_papers_table_is_beside_the_measured_models():
+    measured = {"accuracy": 0.9, "GAN-test": 0.5}
+    table = published(studied(baseline=measured, anti=measured))
+    assert table.headings == ("method", "accuracy, paper (%)", "GAN-test, paper (%)", "model",
+                              "accuracy", "GAN-test")  # fmt: skip
+    assert [row[:4] for row in table.rows] == [
+        ("baseline", "78.01", "59.47", "baseline"),
+        ("anti-score-matching", "74.87", "16.40", "anti"),
+    ]
+
+
+@pytest.mark.parametrize(("same", "passed"), [(1.0, True), (0.99, False)])
+def test_structure_is_free_if_no_prediction_changes(same, passed):
+    numbers = NUMBERS | {"blind-gaussian": NUMBERS["blind-gaussian"] | {"change/same": same}}
+    (check,) = (
+        one
+        for one in conclude(studied(**numbers), QUALITY).checks
+        if one.check.startswith("Two classifiers")
+    )
+    assert check.passed is passed
+
+
+def test_accuracy_that_follows_alignment_is_found():
+    steps = np.linspace(0, 1, len(TRAINED))
+    follows = {
+        name: {"A1": step, "A3": step**2, "accuracy": step}
+        for name, step in zip(TRAINED, steps, strict=True)
+    }
+    claims = conclude(studied(seeds=12, **follows), QUALITY).claims
+    verdicts = {one.claim[:17]: one.verdict for one in claims if one.figure == "trade-off"}
+    assert verdicts["Among them test a"] == verdicts["Nor does it follo"] == "does not hold"
 
 
 def test_planes_of_metrics_that_no_model_has_are_not_drawn():
