@@ -2,10 +2,13 @@
 
 ::
 
-    ebflow run paper --experiment all --scale cpu
-    python docs/measurements/papers.py runs/paper/all/summary.json
+    ebflow run paper --experiment all --scale smoke
+    ebflow run sample-complexity
+    python docs/measurements/papers.py runs/paper/all \\
+        sample-complexity=runs/sample-complexity/study
 
-The numbers are kept in ``papers.json``. A further summary replaces the items that it has.
+The numbers are kept in ``papers.json``. A later folder replaces the items that it has. That of a
+single study needs the study's name, as in ``pipelines.paper.everything.items``.
 """
 
 import json
@@ -14,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.paper.everything.items import ITEMS
+from pipelines.paper.everything.items import ITEMS, items
+from pipelines.reporting.page import machine
 
 HERE = Path(__file__).parent
 NUMBERS, PAGE = HERE / "papers.json", HERE.parent / "papers.md"
@@ -62,18 +66,20 @@ HEADINGS = "| item | subject | the paper shows | measured | verdict | command |\
 
 
 def page(run: Mapping[str, Any]) -> str:
-    """Returns the page of a run: its ``items``, and a line on the ``machine`` and scale."""
+    """Returns the page of a run's ``items``."""
     parts = [INTRO]
     for letter, (title, authors, number, idea) in PAPERS.items():
         link = f"[arXiv:{number}](https://arxiv.org/abs/{number})"
         parts.append(f"## {title}\n\n{authors}, {link}. {idea}\n")
         lines = [_line(item) for item in run["items"] if item["id"].startswith(letter)]
         parts.append("\n".join([HEADINGS, *lines]) + "\n")
+    machines = dict.fromkeys(item["machine"] for item in run["items"])
     parts.append(
         "## How we measured\n\n"
-        f"{run['measured']} `python docs/measurements/papers.py SUMMARY…` writes this page. A "
-        "verdict is that of all claims of an item; [verdicts](explanation/verdicts.md) explains "
-        "them. Below scale full, published and measured numbers are of other data and lengths of "
+        "Each command has its scale; its defaults have the seeds. Machines: "
+        f"{', '.join(machines)}. `python docs/measurements/papers.py` writes this page. A verdict "
+        "is that of all claims of an item; [verdicts](explanation/verdicts.md) explains them. "
+        "Below scale full, published and measured numbers are of other data and lengths of "
         "training.\n"
     )
     return "\n".join(parts)
@@ -84,16 +90,24 @@ def _line(item: Mapping[str, str]) -> str:
     return f"| {' | '.join(cells)} | {item['verdict']} | `{item['command']}` |"
 
 
-def main(files: Sequence[str]) -> None:
+def entries(argument: str) -> dict[str, Mapping[str, str]]:
+    """Returns the items of a folder of results by their names."""
+    study, _, folder = argument.rpartition("=")
+    summary = json.loads((Path(folder) / "summary.json").read_text())
+    if not study:
+        return {entry["id"]: entry for entry in summary["items"]}
+    command = summary["command"].rpartition(" && ")[2]
+    return {item.id: item.entry(summary, command) for item in items([study])}
+
+
+def main(folders: Sequence[str]) -> None:
     """Writes the numbers and the page."""
-    found: dict[str, Mapping[str, str]] = {}
-    measured = []
-    for file in files:
-        summary = json.loads(Path(file).read_text())
-        found |= {item["id"]: item for item in summary["items"]}
-        measured.append(summary["headline"]["note"])
-    items = [found[item.id] for item in ITEMS if item.id in found]
-    run = {"items": items, "measured": " ".join(dict.fromkeys(measured))}
+    run = json.loads(NUMBERS.read_text())
+    found = {entry["id"]: entry for entry in run["items"]}
+    for folder in folders:
+        measured = entries(folder).items()
+        found |= {name: {**entry, "machine": machine()} for name, entry in measured}
+    run = {"items": [found[item.id] for item in ITEMS if item.id in found]}
     NUMBERS.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n")
     PAGE.write_text(page(run))
 

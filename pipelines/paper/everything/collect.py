@@ -60,18 +60,9 @@ KEYS = ("id", "subject", "published", "measured", "verdict", "figure", "command"
 def _entry(item: Item, study: Study, folder: Path) -> dict[str, str]:
     """Returns an item as in ``summary.json``."""
     summary = json.loads((folder / "summary.json").read_text())
-    measured = item.measured(summary)
     drawn = (folder / "figures" / f"{item.figure}.png").exists()
-    return {
-        "id": item.id,
-        "subject": item.subject,
-        "published": item.published,
-        "measured": measured.text,
-        "verdict": measured.verdict,
-        "study": study.name,
-        "figure": f"{study.name}: {item.figure}" if drawn else "",
-        "command": " ".join(filter(None, (study.command, item.options))),
-    }
+    figure = f"{study.name}: {item.figure}" if drawn else ""
+    return item.entry(summary, study.command, figure)
 
 
 def _plot(name: str, folder: Path) -> Plot:

@@ -47,6 +47,26 @@ class Item:
             shown.append(f"{count} of {len(verdicts)} claims hold")
         return Measured("; ".join(shown) or _best(summary), overall(verdicts))
 
+    def entry(self, summary: Summary, command: str, figure: str = "") -> dict[str, str]:
+        """Returns the item as in ``summary.json`` of all items.
+
+        Arguments:
+            summary: The result of its study.
+            command: The command of the study alone.
+            figure: The name of the item's figure; empty for none.
+        """
+        measured = self.measured(summary)
+        return {
+            "id": self.id,
+            "subject": self.subject,
+            "published": self.published,
+            "measured": measured.text,
+            "verdict": measured.verdict,
+            "study": self.study,
+            "figure": figure,
+            "command": " ".join(filter(None, (command, self.options))),
+        }
+
 
 @dataclass(frozen=True)
 class Measured:
