@@ -63,6 +63,8 @@ class Dense(Layers):
     """Matrices."""
 
     architecture: Literal["dense"] = "dense"
+    linear: Literal["full", "learned_inverse"] | None = None
+    """matrices alone, or with learned inverses, for self_normalizing and free_form; None: full"""
 
 
 class Networks(Model):
