@@ -15,6 +15,7 @@ from optuna.trial import BaseTrial
 from ebflow.architectures import ACTIVATIONS, ARCHITECTURES
 from pipelines.config import Coupling, Dsm, Model, ScoreMatching, Training
 from pipelines.config.model import MODELS
+from pipelines.config.objective import LearnedInverse
 from tuning.config import SearchConfig, Subject
 
 
@@ -105,7 +106,8 @@ def _architecture(suggest: Suggest) -> None:
     own = suggest.training.model
     suited = COLUMNS if suggest.training.preprocess.logit is None else IMAGES
     pixels = own.architecture == "pixelcnn"  # which has another preprocessing than the others
-    name = suggest.pick("model.architecture", own.architecture, *(() if pixels else suited))
+    fixed = pixels or isinstance(suggest.training.objective, LearnedInverse)
+    name = suggest.pick("model.architecture", own.architecture, *(() if fixed else suited))
     if not pixels:
         suggest.choice("model.base", "normal", "mixture")
     model = suggest.training.model
@@ -163,8 +165,9 @@ def _noise(suggest: Suggest, own: Dsm) -> None:
 
 
 def _stabilisation(suggest: Suggest) -> None:
-    name = suggest.training.objective.name
-    if name != "relative_ml":
+    objective = suggest.training.objective
+    name = objective.name
+    if name != "relative_ml" and not isinstance(objective, LearnedInverse):
         suggest.optional("stabilise.low_energy", 1e-3, 1, 0.0)
         suggest.optional("stabilise.latent_mean", 1e-2, 10, 0.0)
     if name not in ("ml", "relative_ml"):

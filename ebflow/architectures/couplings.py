@@ -6,9 +6,19 @@ from functools import partial
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from ..bases import Base
-from ..bijections import ActNorm, Convolution, Part, Reshape, ScaleShift, Spline, Squeeze
+from ..bijections import (
+    ActNorm,
+    Convolution,
+    Dense,
+    Part,
+    Reshape,
+    ScaleShift,
+    Spline,
+    Squeeze,
+)
 from ..bijections.base import Bijection
 from ..flow import Flow
 from ..networks import convnet, perceptron
@@ -22,8 +32,10 @@ def coupling(
     depth: int = 10,
     hidden: int = 64,
     activation: str = "swish",
+    shift_activation: str | None = None,
     bound: float | None = None,
     bins: int | None = None,
+    weight_norm: bool = False,
     context: int = 0,
     base: Base | None = None,
     generator: torch.Generator | None = None,
@@ -40,25 +52,37 @@ def coupling(
 
     Arguments:
         activation: The conditioners' activation, a name in ``networks.ACTIVATIONS``.
+        shift_activation: That of the conditioners of shifts; None: the same. The paper has ``elu``
+            for some data sets.
         bound: c in c tanh(s / c), which bounds the log-scales s by c, so that points far from the
             data are not moved much; None: no bound.
         bins: The number of bins of splines; None: couplings scale and shift.
+        weight_norm: True if rows of dense layers are directions times trained lengths; the paper's
+            for one of its densities.
     """
     if (size := math.prod(shape)) < 2:
         raise ValueError(f"shape: found {tuple(shape)}, expected at least two elements")
-    if bins and bound:
-        raise ValueError(f"bound: found {bound!r}, expected None with bins")
+    for name, value in (("bound", bound), ("shift_activation", shift_activation)):
+        if bins and value:
+            raise ValueError(f"{name}: found {value!r}, expected None with bins")
     generator = generator or derive(0, "weights")
     network = partial(perceptron, hidden=hidden, activation=activation, generator=generator)
+    shifts = None if bins else partial(network, activation=shift_activation or activation)
     transform = Spline(bins) if bins else ScaleShift(bound, inverted=True)
-    couple = partial(halved, size, network, transform, context, apart=not bins)
+    couple = partial(halved, size, network, transform, context, shifts=shifts)
     layers = flattened(shape)
     for index in range(depth):
-        layers += [mixing(size, "rotation", generator), couple(flip=index % 2 == 0)]
+        layers += [_rotation(size, generator, normed=weight_norm), couple(flip=index % 2 == 0)]
         layers.append(ActNorm((size,)))
         layers += conditioned((size,), context, generator)
-    layers.append(mixing(size, "rotation", generator))
+    layers.append(_rotation(size, generator, normed=weight_norm))
     return finished(coupling, layers, locals())
+
+
+def _rotation(size: int, generator: torch.Generator, *, normed: bool) -> Dense:
+    """Returns a dense layer that starts as a random rotation."""
+    layer = mixing(size, "rotation", generator)
+    return parametrizations.weight_norm(layer) if normed else layer
 
 
 def glow(

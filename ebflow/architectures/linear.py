@@ -10,19 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from ..bases import Base
-from ..bijections import Convolution, Dense, MonotoneSpline, ScaleShift, SmoothLeakyReLU, Squeeze
+from ..bijections import (
+    Convolution,
+    Dense,
+    DenseWithInverse,
+    MonotoneSpline,
+    ScaleShift,
+    SmoothLeakyReLU,
+    Squeeze,
+)
 from ..bijections.base import Bijection
 from ..flow import Flow
 from ..networks import convnet
 from .parts import conditioned, finished, flattened, halved, spectral
 
 ACTIVATIONS = ("smooth_leaky_relu", "spline")
+LINEAR = {"full": Dense, "learned_inverse": DenseWithInverse}  # Dense layers by their form
 
 
 def dense(
     shape: Sequence[int],
     *,
     depth: int = 2,
+    linear: str = "full",
     activation: str = "smooth_leaky_relu",
     residual: bool = False,
     centred: bool = False,
@@ -48,6 +58,8 @@ def dense(
     arXiv:2006.15090.
 
     Arguments:
+        linear: ``full``, or ``learned_inverse``: beside each W an R near W⁻¹ is learned, by the
+            objectives of ``ebflow.learned_inverse``.
         activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``.
         residual, centred: As in ``SmoothLeakyReLU``; score matching alone loses less mass with
             ``centred``.
@@ -57,10 +69,12 @@ def dense(
             activation of N(0, 1), and its mean is subtracted. Latents of whitened data then start
             with zero mean and unit variance, and the likelihood near the Gaussian's.
     """
+    if linear not in LINEAR:
+        raise ValueError(f"linear: found {linear!r}, expected one of {', '.join(LINEAR)}")
     size, arguments = math.prod(shape), locals()
     layers = flattened(shape)
     for index in range(depth):
-        layers += _linear(Dense, torch.eye(size), (size,), arguments, first=not index)
+        layers += _linear(LINEAR[linear], torch.eye(size), (size,), arguments, first=not index)
     return finished(dense, layers, arguments)
 
 

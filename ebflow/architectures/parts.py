@@ -25,19 +25,20 @@ def halved(
     transform: ScaleShift | Spline,
     context: int,
     *,
-    apart: bool = False,
+    shifts: Callable[..., nn.Module] | None = None,
     flip: bool = False,
 ) -> Coupling:
     """Returns a coupling of two halves of a vector's elements, or of an image's channels.
 
     ``network`` creates a conditioner from the sizes of its input and output. One conditioner has
-    all parameters of ``transform``, or with ``apart`` each has one. With ``flip`` the second half
-    is unchanged instead of the first.
+    all parameters of ``transform``. With ``shifts`` that one has the log-scales of a
+    ``ScaleShift``, and one by ``shifts`` has the shifts. With ``flip`` the second half is
+    unchanged instead of the first.
     """
     sizes = (size // 2, size - size // 2)
     passed, moved = sizes[::-1] if flip else sizes
-    if apart:
-        networks = [network(passed + context, moved) for _ in range(transform.count)]
+    if shifts is not None:
+        networks = [create(passed + context, moved) for create in (network, shifts)]
         conditioner = Interleaved(*networks)
     else:
         conditioner = network(passed + context, moved * transform.count)

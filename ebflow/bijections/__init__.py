@@ -2,11 +2,11 @@
 
 __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Butterfly",
            "Categorical", "Cells", "ColumnCells", "ConditionalAffine", "ConstantJacobian",
-           "Convolution", "Coupling", "Dense", "Dequantize", "Dequantizer", "Elementwise",
-           "JohnsonSU", "Knot", "Linearization", "Logit", "LowRank", "MonotoneSpline", "Part",
-           "Permutation", "PixelCNN", "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline",
-           "Squeeze", "Structured", "Triangular", "TriangularFactors", "Univariate", "Weighted",
-           "Wrap"]  # fmt: skip
+           "Convolution", "Coupling", "Dense", "DenseWithInverse", "Dequantize", "Dequantizer",
+           "Elementwise", "JohnsonSU", "Knot", "Linearization", "Logit", "LowRank",
+           "MonotoneSpline", "Part", "Permutation", "PixelCNN", "Reshape", "ScaleShift",
+           "SmoothLeakyReLU", "Spline", "Squeeze", "Structured", "Triangular",
+           "TriangularFactors", "Univariate", "Weighted", "Wrap"]  # fmt: skip
 
 from .activations import Elementwise, SmoothLeakyReLU
 from .autoregressive import Autoregressive
@@ -17,6 +17,7 @@ from .columns import Bounded, JohnsonSU
 from .conditional import ConditionalAffine
 from .convolution import Convolution
 from .coupling import Coupling
+from .inverses import DenseWithInverse
 from .learned import MonotoneSpline
 from .linear import Dense
 from .pixels import PixelCNN

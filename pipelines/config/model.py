@@ -63,6 +63,8 @@ class Dense(Layers):
     """Matrices."""
 
     architecture: Literal["dense"] = "dense"
+    linear: Literal["full", "learned_inverse"] | None = None
+    """matrices alone, or with learned inverses, for self_normalizing and free_form; None: full"""
 
 
 class Networks(Model):
@@ -108,6 +110,10 @@ class Coupling(Networks):
     architecture: Literal["coupling"] = "coupling"
     activation: NetworkActivation | None = None
     """activation of the networks: swish, elu or leaky_relu"""
+    shift_activation: NetworkActivation | None = None
+    """activation of the networks of shifts; None: that of all networks"""
+    weight_norm: bool | None = None
+    """dense layers whose rows are directions times trained lengths"""
     bound: float | None = Field(None, gt=0)
     """bound of the log-scales; None: free"""
     bins: int | None = Field(None, ge=2)

@@ -34,6 +34,14 @@ class Likelihood(Objective):
     name: Literal["ml", "lazy_ml", "relative_ml", "sml"] = "ml"
 
 
+class LearnedInverse(Objective):
+    """A likelihood by learned inverses of linear layers, which needs no anchor."""
+
+    name: Literal["self_normalizing", "free_form"] = "self_normalizing"
+    reconstruction: float = Field(2.0, gt=0)
+    """factor of the squared error of the inverses"""
+
+
 class ScoreMatching(Objective):
     """Score matching, the base of its forms."""
 
@@ -99,7 +107,7 @@ class TaylorSm(Ssm):
 
 # The classes of objectives by ``name``.
 AnyObjective = Annotated[
-    Likelihood | Dsm | ExactSm | FdSsm | Ssm | TaylorSm,
+    Likelihood | LearnedInverse | Dsm | ExactSm | FdSsm | Ssm | TaylorSm,
     Field(discriminator="name", description="objective"),
 ]
 

@@ -17,6 +17,7 @@ from pipelines.config.objective import (
     AnyObjective,
     Dsm,
     FdSsm,
+    LearnedInverse,
     ScoreMatching,
     StabiliseConfig,  # fmt: skip
     TaylorSm,
@@ -223,9 +224,13 @@ class Training(Section):
             yield "objective.weight", "0 with no anchor", "above 0"
         if matching and objective.every > 1 and not anchored:
             yield "objective.every", f"{objective.every} without an anchor", "1"
-        if name == "relative_ml" and biased:
-            found = "'relative_ml' with low_energy or latent_mean, which have other gradients"
+        inverses = isinstance(objective, LearnedInverse)
+        if (inverses or name == "relative_ml") and biased:
+            found = f"{name!r} with low_energy or latent_mean, which have other gradients"
             yield "objective.name", found, "another objective or neither"
+        if inverses and getattr(self.model, "linear", None) != "learned_inverse":
+            found = f"{self.model.architecture} without learned inverses, with {name}"
+            yield "model.linear", found, "learned_inverse of the architecture dense"
         pixels = self.model.architecture == "pixelcnn"
         if pixels and self.model.base != "normal":
             yield "model.base", f"{self.model.base} with pixelcnn", "normal"

@@ -25,6 +25,7 @@ from ebflow.errors import BadInput
 from ebflow.evaluation import latent_statistics
 from ebflow.flow import Flow
 from ebflow.history import Event
+from ebflow.learned_inverse import LEARNED_INVERSE
 from ebflow.loss import LossModule, Progress, adamw, balancing_weight, constant, cosine, warmed
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
@@ -464,7 +465,7 @@ def _loss(config: Training, core: Flow) -> StabilizedLoss:
         check_every=CHECK_EVERY,
         seed=config.seed,
     )
-    function = objectives.OBJECTIVES[objective.name]
+    function = {**objectives.OBJECTIVES, **LEARNED_INVERSE}[objective.name]
     function = partial(function, **({"anchor": anchor} if lazy else objective.arguments))
     weight = objective.weight if matching else 1.0
     if weight is None:

@@ -67,6 +67,9 @@ SMALL = {
     "spectral": lambda: images(depth=1, spectral_norm=True),
     "coupling": lambda: named("coupling", (2,), depth=2, hidden=3),
     "coupling, elu": lambda: named("coupling", (3,), depth=1, hidden=3, activation="elu"),
+    "weight norm": lambda: named(
+        "coupling", (2,), depth=1, hidden=3, shift_activation="elu", weight_norm=True
+    ),
     "splines": lambda: named("coupling", (2,), depth=1, hidden=3, bins=3),
     "autoregressive": lambda: named("autoregressive", (3,), depth=2, hidden=3, mixing="rotation"),
     "autoregressive, splines": lambda: named("autoregressive", (2,), depth=1, hidden=3, bins=3),

@@ -137,6 +137,9 @@ COUPLINGS = {
     "coupling": lambda **o: coupling(depth=2, hidden=4, **o),
     "coupling, splines": lambda **o: coupling((1, 1, 3), depth=2, hidden=4, bins=3, **o),
     "coupling, bounded": lambda **o: coupling(depth=2, hidden=4, bound=1.5, **o),
+    "coupling, weight norm": lambda **o: coupling(
+        depth=2, hidden=4, shift_activation="elu", weight_norm=True, **o
+    ),
     "autoregressive": lambda **o: autoregressive((3,), depth=2, hidden=4, mixing=ROTATION, **o),
     "autoregressive, splines": lambda **o: autoregressive(
         (1, 1, 3), depth=3, hidden=4, bins=3, **o
@@ -245,6 +248,7 @@ def test_autoregressive_layers_alternate_with_free_matrices(mixing):
 @pytest.mark.parametrize(("make", "line"), [
     (lambda: coupling((1,)), "shape: found .1,., expected at least two elements"),
     (lambda: coupling(bins=4, bound=2.0), "bound: found 2.0, expected None with bins"),
+    (lambda: coupling(bins=4, shift_activation="elu"), "shift_activation: found 'elu', expected"),
     (lambda: coupling(activation="tanh"), "activation: found 'tanh', expected one of"),
     (partial(ARCHITECTURES["pixelcnn"], (1, 2, 2), values=3, base=mixture(4)),
         r"base: found GaussianMixture, expected N\(0, I\)"),

@@ -39,6 +39,9 @@ OPTIONS = {
         "--preprocess.shrinkage: found 0 with 60 training rows of 64 features"),
     "relative gradients among others": ("--objective.name relative_ml --stabilise.low-energy 1",
         "--objective.name: found 'relative_ml' with low_energy or latent_mean"),
+    "no inverses to learn": ("--objective.name free_form",
+        "--model.linear: found dense without learned inverses, with free_form, expected "
+        "learned_inverse of the architecture dense"),
     "uneven batch": ("--workers 3",
         "--train.batch-size: found 128, expected a multiple of --cluster.workers = 3"),
     "a range from its end": ("--workers 4:1",

@@ -10,6 +10,7 @@ import tyro
 import yaml
 
 from ebflow.errors import BadInput
+from ebflow.learned_inverse import LEARNED_INVERSE
 from ebflow.objectives import OBJECTIVES as FUNCTIONS
 from pipelines.cli.run import RecipeOptions, from_recipe, option_types
 from pipelines.config import (
@@ -157,7 +158,7 @@ def test_bounds_of_columns(tmp_path):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_options_of_an_objective_are_arguments_of_its_function(name):
-    taken = inspect.signature(FUNCTIONS[name]).parameters
+    taken = inspect.signature({**FUNCTIONS, **LEARNED_INVERSE}[name]).parameters
     assert Objective.of(name).arguments.keys() <= taken.keys()
 
 

@@ -70,6 +70,19 @@ def test_all_objectives_learn_the_same_smoothed_density():
             assert flow.anchor.weight == 0 and not flow.preprocess.match_after
 
 
+def test_full_trainings_have_the_published_networks():
+    """Spec of the paper's code: ELU in networks of shifts, and weight normalization once."""
+    found = {}
+    for cell in PLANE.all_cells(PaperConfig(experiment="plane", scale="full")):
+        model = cell.config.model
+        found[tuple(cell.labels.values())] = (model.shift_activation, model.weight_norm)
+    assert found["sine", "ml"] == ("swish", False) and found["sine", "dsm"] == ("elu", False)
+    assert found["swirl", "ssm_vr"] == ("swish", False) and found["swirl", "ml"] == ("elu", False)
+    assert found["checkerboard", "fd_ssm"] == ("elu", True)
+    assert sum(normed for _, normed in found.values()) == 1
+    assert sum(shift == "elu" for shift, _ in found.values()) == 9
+
+
 def test_pictures_are_of_the_density_at_the_centres_of_pixels():
     truth = SMOOTHED["sine"](0.375)
     arrays = plane.evaluate(truth, SQUARE, pixels=20, arrows=4)

@@ -6,8 +6,8 @@ import torch
 from optuna.trial import FixedTrial
 
 from ebflow.randomness import generator
-from pipelines.config import Coupling, DensityConfig, Dsm, Likelihood, Objective, Training
-from pipelines.config.objective import OBJECTIVES
+from pipelines.config import Coupling, Dense, DensityConfig, Dsm, Likelihood, Objective, Training
+from pipelines.config.objective import OBJECTIVES, LearnedInverse
 from pipelines.config.recipes import RECIPES
 from pipelines.config.section import changes
 from pipelines.training.flow_training import build_flow
@@ -22,6 +22,8 @@ SAMPLES = 30
 def named(name, recipe="digits", anchored=True):
     base = RECIPES[recipe]().training
     update = {"objective": Objective.of(name)}
+    if isinstance(update["objective"], LearnedInverse):
+        update["model"] = Dense(linear="learned_inverse")
     if not anchored:
         update["anchor"] = base.anchor.model_copy(update={"weight": 0.0})
     return base.model_copy(update=update)

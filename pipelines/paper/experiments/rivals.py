@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 
 from pipelines.config import AnchorConfig, Dense, DensityConfig, Objective, PreprocessConfig
+from pipelines.config.objective import LearnedInverse
 from pipelines.config.recipes import for_source
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
@@ -22,16 +23,20 @@ SECONDS = 10.0  # Seconds of a training at scale ``cpu``
 RATE = 5e-3
 
 DENSE = Dense(depth=2, activation="spline")
+INVERSES = DENSE.changed(linear="learned_inverse")
 EXACT = ["ml", "white"]  # The method and data over which others gain
 
 # Objectives of the methods that train a flow. *Alone*, no step computes a determinant, inverse or
 # factorization: the unnormalized density is trained, and the normalizer is that of the trained
 # matrices. That needs a start whose activations have no mean to undo; learned ones start as the
-# identity.
+# identity. The objectives with learned inverses of the layers are other people's: see
+# ``ebflow.learned_inverse``.
 METHODS = {
     "ml": "ml",
     "relative": "relative_ml",
     "lazy_ml": "lazy_ml",
+    "self-normalizing": "self_normalizing",
+    "free-form": "free_form",
     "dsm": "dsm",
     "ssm_vr": "ssm_vr",
     "dsm alone": "dsm",
@@ -65,10 +70,11 @@ def _flow(config: PaperConfig, seed: int, name: str, preprocessing: str) -> Dens
     beside = {"sigma": SIGMA, "every": cell.EVERY}, AnchorConfig(tolerance=0.2)
     alone = {"sigma": ALONE_SIGMA}, AnchorConfig(weight=0.0)
     options, anchor = alone if name.endswith("alone") else beside
+    objective = Objective.of(METHODS[name], **options)
     return flow.changed(
         preprocess=PREPROCESSINGS[preprocessing].changed(grids=grids),
-        model=DENSE,
-        objective=Objective.of(METHODS[name], **options),
+        model=INVERSES if isinstance(objective, LearnedInverse) else DENSE,
+        objective=objective,
         anchor=anchor,
     )
 
