@@ -69,6 +69,18 @@ def stripes(shape: Sequence[int]) -> Tensor:
     return pattern / pattern.norm()
 
 
+@torch.enable_grad()
+def logit_gradients(network: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the logits with shape (B, C), and the gradients of all with shape (C, B, D).
+
+    One forward and C backward passes. Both are constants.
+    """
+    x = x.detach().requires_grad_()
+    logits = network(x)
+    rows = [torch.autograd.grad(row.sum(), x, retain_graph=True)[0] for row in logits.unbind(1)]
+    return logits.detach(), torch.stack(rows)
+
+
 @torch.no_grad()
 def accuracy(network: Classifier, x: Tensor, labels: Tensor) -> float:
     """Returns the share of points with the largest logit at their label."""

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from ..evaluation import Estimate
 from ..randomness import uniform
-from .logit import Classifier
+from .logit import Classifier, logit_gradients
 from .reference import Scores
 
 ROWS = 500  # Points at a time
@@ -80,17 +80,9 @@ class Gradients:
 
 def gradients(network: Classifier, x: Tensor, labels: Tensor) -> Gradients:
     """Returns the logit-gradients of all classes, by C backward passes; they are constants."""
-    parts = [_logits_and_gradients(network, rows) for rows in x.split(ROWS)]
+    parts = [logit_gradients(network, rows) for rows in x.split(ROWS)]
     logits, classes = (torch.cat([part[k] for part in parts], dim=k) for k in (0, 1))
     return Gradients(labels, logits, classes)
-
-
-@torch.enable_grad()
-def _logits_and_gradients(network: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
-    x = x.detach().requires_grad_()
-    logits = network(x)
-    rows = [torch.autograd.grad(row.sum(), x, retain_graph=True)[0] for row in logits.unbind(1)]
-    return logits.detach(), torch.stack(rows)
 
 
 def alignments(

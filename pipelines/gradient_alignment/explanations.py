@@ -13,17 +13,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ebflow.alignment.attribution import mean_filled
 from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
 from ebflow.evaluation import Estimate
 from ebflow.randomness import normal
-
-
-def saliency(rows: Tensor, shape: Sequence[int]) -> Tensor:
-    """Returns the norms over colours of gradients (B, D), with shape (B, pixels).
-
-    Without three dimensions (colours, height, width) every element is a pixel.
-    """
-    return rows.view(len(rows), shape[0] if len(shape) == 3 else 1, -1).norm(dim=1)
 
 
 def perturbed_accuracies(
@@ -35,9 +28,8 @@ def perturbed_accuracies(
     """
     pixels = salience.shape[1]
     ranks = salience.argsort(dim=1, stable=True).argsort(1)
-    ranks, mean = ranks.repeat(1, x.shape[1] // pixels), x.mean(1, keepdim=True)
     counts = [round(fraction * pixels) for fraction in fractions]
-    return [accuracy(judge, torch.where(ranks < n, mean, x), labels) for n in counts]
+    return [accuracy(judge, mean_filled(x, ranks < count), labels) for count in counts]
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Measures a trained classifier: alignment, robustness to perturbation, and pictures."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,18 +11,26 @@ import torch
 from scipy.integrate import trapezoid
 from torch import Tensor
 
-from ebflow.alignment import fooling, logit, metrics
+from ebflow.alignment import attribution, fooling, logit, metrics
 from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
 from ebflow.alignment.reference import Normalized, Reference, Scores
+from ebflow.alignment.robustness import off_manifold, principal
 from ebflow.bijections.base import products
 from ebflow.errors import NonFinite
 from ebflow.objectives import draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
+from ebflow.randomness import uniform
 from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import explanations
 from pipelines.gradient_alignment.classify import DIVERGED, OUTCOME, load
 from pipelines.gradient_alignment.config import SIGMAS, MeasureConfig
-from pipelines.gradient_alignment.reference import Points, of_split, open_blind, open_reference
+from pipelines.gradient_alignment.reference import (
+    Points,
+    of_split,
+    open_blind,
+    open_reference,
+    unit_rows,
+)
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
 
@@ -32,6 +41,8 @@ FRACTIONS = np.geomspace(0.01, 1, 25)
 PICTURES, CLASSES = 64, 8
 
 CHOSEN_BY = ("accuracy", "A3", "DSM-cos")  # Metrics at validation points
+
+PRINCIPAL = 2_000  # The most training rows whose principal directions are the manifold
 
 WIDEST = 256  # The most dimensions with an exact trace, which takes as many backward passes
 
@@ -64,7 +75,8 @@ def measure(
         points, densities = of_split(config, dataset, "test"), open_reference(flows, dataset)
         blind = open_blind(config.shift, all_rows, dataset, config.noise)
         validation = of_split(config, dataset, "validation")
-        results = measured(config, networks, shape, points, densities, blind)
+        rows = unit_rows(dataset.split("train"))[:PRINCIPAL]
+        results = measured(config, networks, shape, points, densities, blind, principal(rows))
         results |= held_out(config, networks[0], shape, validation, densities, blind)
         results["trace/training"] = outcome["trace"]
     arrays = {name: one for name, one in results.items() if isinstance(one, np.ndarray)}
@@ -84,11 +96,13 @@ def measured(
     points: Points,
     reference: Reference | None,
     blind: Normalized | None,
+    manifold: Tensor,
 ) -> Results:
     """Returns all numbers and arrays of a classifier at test points, shifted as configured.
 
     ``networks`` are the classifier, its baseline and the judge; ``shape`` is that of an example;
-    ``blind`` is the class-blind density that is added to the logits, if one is.
+    ``blind`` is the class-blind density that is added to the logits, if one is; ``manifold`` has
+    the principal directions of the data, with shape (D, k).
 
     Raises:
         NonFinite: If a gradient is not finite.
@@ -103,7 +117,9 @@ def measured(
     changes = metrics.invariants(baseline, network, points.noisy, labels)
     return {
         **results,
-        **_perturbation(network, judge, points, shape),
+        **_perturbation(config, [network, baseline, judge], points, shape),
+        **_irof(network, points, shape),
+        **_robustness(config, network, points, manifold),
         **_ratios(network, points, random),
         **_ascent(config, network, judge, labels[: config.samples], x.shape[1], reference),
         **_pictures(network, points),
@@ -202,23 +218,74 @@ def _trace(network: Classifier, points: Points, generator: torch.Generator) -> f
 
 
 def _perturbation(
-    network: Classifier, judge: Classifier, points: Points, shape: Sequence[int]
+    config: MeasureConfig,
+    networks: Sequence[Classifier],
+    points: Points,
+    shape: Sequence[int],
 ) -> Results:
     """Returns accuracies of each judge on perturbed clean images, by each saliency.
 
-    ``curve/…`` has those of every fraction of ``FRACTIONS``, and ``PP/…`` their mean.
+    ``networks`` are the classifier, which is its own judge, its baseline and another judge.
+    ``curve/…`` has the accuracies of every fraction of ``FRACTIONS``, and ``PP/…`` their mean.
     """
     x, labels = points.clean, points.labels
+    judges = dict(zip(("own", "base", "other"), networks, strict=True))
+    gradients = metrics.gradients(networks[0], x, labels)
+    raw = attribution.saliency(gradients.own, shape)
+    saliencies = {"raw": raw, "centred": attribution.saliency(gradients.centred, shape)}
+    pairs = [(judge, name) for judge in judges for name in saliencies]
+    controls = _controls(config, gradients.own, x, shape)
+    pairs += [("own", name) for name in controls]
+    saliencies |= controls
     results: Results = {}
-    gradients = metrics.gradients(network, x, labels)
-    for name, values in {"raw": gradients.own, "centred": gradients.centred}.items():
-        salience = explanations.saliency(values, shape)
-        for kind, other in {"own": network, "other": judge}.items():
-            curve = explanations.perturbed_accuracies(other, x, labels, salience, FRACTIONS)
-            area = float(trapezoid(curve, FRACTIONS))
-            results[f"PP/{kind}/{name}"] = area / float(np.ptp(FRACTIONS))
-            results[f"curve/{kind}/{name}"] = np.array(curve)
+    for judge, name in pairs:
+        curve = explanations.perturbed_accuracies(
+            judges[judge], x, labels, saliencies[name], FRACTIONS
+        )
+        area = float(trapezoid(curve, FRACTIONS))
+        results[f"PP/{judge}/{name}"] = area / float(np.ptp(FRACTIONS))
+        results[f"curve/{judge}/{name}"] = np.array(curve)
     return results
+
+
+def _controls(
+    config: MeasureConfig, gradients: Tensor, x: Tensor, shape: Sequence[int]
+) -> dict[str, Tensor]:
+    """Returns saliencies beside the norm of gradients: two know no classifier, one is the code's.
+
+    The deviation over colours needs several colours.
+    """
+    size = attribution.magnitude(x, shape)
+    saliencies = {
+        "magnitude": size,
+        "random": uniform(size.shape, size, derive(config.seed, "random saliency")),
+    }
+    if len(shape) == 3 and shape[0] > 1:
+        saliencies["deviation"] = attribution.deviation(gradients, shape)
+    return saliencies
+
+
+def _irof(network: Classifier, points: Points, shape: Sequence[int]) -> Results:
+    """Returns the mean IROF of images that the classifier has right, if there is one."""
+    right = network(points.clean).argmax(1) == points.labels
+    if len(shape) not in (2, 3) or not right.any():
+        return {}
+    x, labels = points.clean[right], points.labels[right]
+    gradients = ClassLogit(network, labels).score(x).detach()
+    salience = attribution.saliency(gradients, shape)
+    areas = attribution.irof(network, x, labels, salience, attribution.patches(shape))
+    return {"IROF": float(areas.mean())}
+
+
+def _robustness(
+    config: MeasureConfig, network: Classifier, points: Points, manifold: Tensor
+) -> Results:
+    """Returns the robustness off the manifold, if there is a direction off it."""
+    width, count = manifold.shape
+    if count >= width:
+        return {}
+    size, generator = config.noise * math.sqrt(width), derive(config.seed, "manifold")
+    return {"off-manifold": off_manifold(network, points.clean, manifold, size, generator)}
 
 
 def _ratios(

@@ -31,6 +31,25 @@ COLUMNS: Sequence[Column] = (
     ("PP/other/centred", "PP other, centred", 3),
 )
 
+# The columns of the table of further measures of gradients as explanations.
+FURTHER: Sequence[Column] = (
+    ("PP/base/raw", "PP baseline judges", 3),
+    ("PP/base/centred", "the same, centred", 3),
+    ("PP/own/deviation", "PP own, deviation", 3),
+    ("PP/own/magnitude", "PP own, magnitude", 3),
+    ("PP/own/random", "PP own, random", 3),
+    ("IROF", "IROF", 3),
+    ("off-manifold", "on/off manifold", 2),
+)
+OF_FURTHER = (
+    " PP: pixel perturbation, judged by the baseline as in the paper, or by the model with other "
+    "saliencies: the deviation of gradients over colours, as in the paper's code, and two that "
+    "know no classifier, the distance of a pixel from the image's mean and random numbers. IROF: "
+    "area over the curve of p(y | x) while the most salient patches of a 4 × 4 grid are filled; "
+    "more is better. On/off manifold: change of the centred logits by noise along the data's "
+    "principal directions, over that by noise of the same length off them."
+)
+
 # The metrics on a terminal.
 BRIEF = ("accuracy", "gradient", "A1", "A1/over gaussian", "A1/over flow", "A3", "PP/own/raw")
 
@@ -78,6 +97,7 @@ def tables(study: Study, reference: Mapping[str, Interval]) -> list[Table]:
         _by_model("Models", study, COLUMNS, NOTE + METRICS),
         published(study),
         *([search.table(study)] if _searched(study) else []),
+        _by_model("Further measures of gradients", study, FURTHER, NOTE + OF_FURTHER),
         _by_model("Density ratios of noisy and clean test images", study, RATIOS, OF_RATIOS),
         Table(
             "What the models are",

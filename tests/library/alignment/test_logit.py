@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ebflow import objectives
-from ebflow.alignment.logit import ClassLogit, accuracy, stripes
+from ebflow.alignment.logit import ClassLogit, accuracy, logit_gradients, stripes
 from ebflow.alignment.metrics import gradients
 from ebflow.density import EnergyFunction
 from ebflow.networks import perceptron, started
@@ -76,6 +76,16 @@ def test_gradients_of_all_logits(name):
     for j in range(CLASSES):
         expected = ClassLogit(network, torch.full_like(labels, j)).score(x)
         torch.testing.assert_close(found.classes[j], expected.detach())
+
+
+@nets
+def test_logit_gradients_do_not_mix_examples(name):
+    network, (x, _) = NETS[name](), points()
+    logits, together = logit_gradients(network, x)
+    assert together.shape == (CLASSES, *x.shape) and not together.requires_grad
+    alone = torch.cat([logit_gradients(network, row[None])[1] for row in x], 1)
+    torch.testing.assert_close(together, alone)
+    torch.testing.assert_close(logits, network(x).detach())
 
 
 def test_accuracy_counts_largest_logits():

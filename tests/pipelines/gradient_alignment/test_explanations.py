@@ -1,4 +1,4 @@
-"""Formulas of saliency, density ratios, pictures and robustness, against closed forms."""
+"""Formulas of perturbation, density ratios, pictures and robustness, against closed forms."""
 
 import math
 
@@ -11,17 +11,8 @@ from pipelines.gradient_alignment.explanations import (
     density_ratio,
     maximize,
     perturbed_accuracies,
-    saliency,
 )
 from tests.library.bijections.cases import seeded
-
-
-def test_saliency_is_the_norm_over_colours():
-    rows = torch.randn(5, 12, generator=seeded())
-    expected = (rows[:, :4] ** 2 + rows[:, 4:8] ** 2 + rows[:, 8:] ** 2).sqrt()
-    torch.testing.assert_close(saliency(rows, (3, 2, 2)), expected)
-    torch.testing.assert_close(saliency(rows, (3, 4)), rows.abs())
-    torch.testing.assert_close(saliency(rows, (12,)), rows.abs())
 
 
 @pytest.mark.parametrize("colours", [1, 3])

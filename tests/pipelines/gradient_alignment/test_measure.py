@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ebflow.alignment.reference import Reference, pooled
+from ebflow.alignment.robustness import principal
 from ebflow.bases import GaussianMixture
 from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.gradient_alignment.measure import CHOSEN_BY, measured
@@ -41,7 +42,8 @@ def measured_with():
     @cache
     def measure(shift="none", reference=exact, brief=False):
         config = MeasureConfig(**options, shift=shift, brief=brief)
-        return measured(config, [bayes] * 3, (4, 4), points, reference, blind.get(shift))
+        density, manifold = blind.get(shift), principal(points.clean)
+        return measured(config, [bayes] * 3, (4, 4), points, reference, density, manifold)
 
     return measure
 
@@ -75,6 +77,7 @@ def test_a_brief_measurement_is_a_part_of_the_whole(measured_with):
 def test_every_metric_is_documented(measured_with):
     values = {name: one for name, one in measured_with().items() if isinstance(one, float)}
     values["trace/training"] = 1.0  # of the training, not of the measurement
+    values["PP/own/deviation"] = 1.0  # of several colours
     values |= {f"validation/{name}": 1.0 for name in CHOSEN_BY}
     metrics = studied(**dict.fromkeys((BASELINE, *BLIND.values()), values)).metrics(BASELINE)
     page = (Path(__file__).parents[3] / "docs" / "reference" / "study-results.md").read_text()
