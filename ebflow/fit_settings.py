@@ -1,7 +1,7 @@
 """The settings of ``ebflow.fit``, and their checks."""
 
 import numbers
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +12,9 @@ from .architectures import ARCHITECTURES
 from .marginals import Bounds
 from .tables import Column, Columns
 from .tables.frames import TIMES, read
+
+OBJECTIVE = "lazy_ml"  # The default objective
+PLAIN = ("none", "standardize")  # Kinds of ``normalize`` without a matrix
 
 #: Settings that replace those of a recipe, unless they are None
 CHOSEN = ("normalize", "shrinkage", "lr", "weight_decay", "batch_size")
@@ -63,9 +66,11 @@ class Settings(SimpleNamespace):
         super().__init__(**arguments)
         for name, (error, is_right, expected) in RULES.items():
             value = getattr(self, name)
-            ignored = value is None and name != "seed" or name == "objective" and self.loss
-            if not ignored and not is_right(value):
+            default = value is None and name != "seed"
+            if not default and not is_right(value):
                 raise error(f"{name}: found {value!r}, expected {expected}")
+        for name, beside, remedy in self._contradictions():
+            raise ValueError(f"{name}: found {getattr(self, name)!r} with {beside}, {remedy}")
         check_device(self.device)
         if self.flow is not None:
             own = ("normalize", "shrinkage", "bounds") if self.flow.n_preprocessing else ()
@@ -73,6 +78,17 @@ class Settings(SimpleNamespace):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name}: found with a flow, expected None: it has its own")
             self.dtype = self.flow.dtype
+
+    def _contradictions(self) -> Iterator[tuple[str, str, str]]:
+        """Yields settings that another one makes useless: name, the other one, the remedy."""
+        for name in ("lr", "weight_decay"):
+            if self.optimizer is not None and getattr(self, name) is not None:
+                yield name, "an optimizer", "expected None: set it in the optimizer"
+        if self.shrinkage is not None and self.normalize in PLAIN:
+            beside = f"normalize={self.normalize!r}, which does not whiten"
+            yield "shrinkage", beside, "expected None, or normalize='whiten'"
+        if self.loss is not None and self.objective != OBJECTIVE:
+            yield "objective", "a loss, which replaces it", "expected one of them"
 
 
 def check_device(device: str | torch.device | None) -> None:

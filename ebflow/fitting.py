@@ -24,7 +24,7 @@ from .bases import Base
 from .bijections import Convolution
 from .errors import warn
 from .evaluation import log_probs
-from .fit_settings import CHOSEN, Settings, bounds_by_index
+from .fit_settings import CHOSEN, OBJECTIVE, Settings, bounds_by_index
 from .flow import Flow
 from .history import Event, History, Report, expected_nll
 from .loss import Loss, LossFunction, adamw, balancing_weight, cosine, warmed
@@ -64,7 +64,7 @@ def fit(
     bounds: Mapping[str | int, tuple[float | None, float | None]] | None = None,
     levels: int | None = None,
     missing: str | None = "impute",
-    objective: str | objectives.Objective = "lazy_ml",
+    objective: str | objectives.Objective = OBJECTIVE,
     loss: LossFunction | None = None,
     optimizer: Callable[..., torch.optim.Optimizer] | None = None,
     lr: float | None = None,
@@ -146,7 +146,8 @@ def fit(
         callback: A function that is called with each event of the training.
 
     Raises:
-        ValueError: if a value is not finite, no column varies, or shapes do not agree.
+        ValueError: if a value is not finite, no column varies, shapes do not agree, or one setting
+            makes another useless.
         TypeError: if a column holds something else.
         NonFinite: if the untrained flow has no finite likelihood.
 

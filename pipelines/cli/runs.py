@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.table import Table
@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 
 NO_PARENT = "tags.`mlflow.parentRunId` IS NULL"
 
-# Metrics whose greatest value is the best; of all others it is the least.
-GREATEST = re.compile(r"(gain|gain_over_mixture|per_s|accuracy)$")
+Best = Literal["least", "greatest"]
+
+# Ends of metrics whose greatest, or least, value is the best.
+ENDS: dict[Best, re.Pattern[str]] = {
+    "greatest": re.compile(r"(gain|gain_over_mixture|per_s|accuracy)$"),
+    "least": re.compile(r"(nll|bpd|kl|fisher|loss|rmse|mae|crps)$"),
+}
+# Metrics of studies mean many things. Of the others that are not listed, the least is the best.
+STUDIES = "study/"
 
 # A line of a log with the id of the run that starts there.
 RUN_STARTS = re.compile(r"(?m)^(?=\S+ \S+ INFO ebflow.engine: MLflow run )")
@@ -29,17 +36,21 @@ METRICS = ("test/nll", "test/bpd")
 ID_LENGTH = 6
 
 
-def runs(best_by: str | None = None, limit: int = 20) -> None:
+def runs(best_by: str | None = None, best: Best | None = None, limit: int = 20) -> None:
     """Lists tracked runs, newest first: those of `ebflow run`, and searches.
 
     Arguments:
         best_by: metric to order by, such as test/bpd, the best first; None: by time
+        best: which value of this metric is the best; None: the greatest of gains, rates and
+            accuracies, the least of the others; of most metrics of studies it must be given
         limit: runs at most
     """
     if limit < 1:
         raise BadInput(option="--limit", found=limit, expected="at least 1")
-    direction = "DESC" if best_by and GREATEST.search(best_by) else "ASC"
-    order = [f"metrics.`{best_by}` {direction}"] if best_by else None
+    if best and not best_by:
+        raise BadInput(option="--best", found=best, expected="--best-by with the metric")
+    direction = {"greatest": "DESC", "least": "ASC"}
+    order = best_by and [f"metrics.`{best_by}` {direction[best or _best(best_by)]}"]
     console = terminal()
     with backend.mlflow_errors(), backend.announced(console.print):
         client = backend.client()
@@ -51,6 +62,8 @@ def runs(best_by: str | None = None, limit: int = 20) -> None:
         listed = _measured(listed, best_by)
     metrics = dict.fromkeys(filter(None, (best_by, *METRICS)))
     console.print(_table(listed, metrics), crop=False)  # Cropped lines would lack the id
+    if best_by:
+        console.print(f"ordered by {best_by}, the {best or _best(best_by)} first")
 
 
 def logs(run: Annotated[str, tyro.conf.Positional], /) -> None:
@@ -69,6 +82,17 @@ def logs(run: Annotated[str, tyro.conf.Positional], /) -> None:
         hint = "`ray job logs ID` prints what a submitted job has printed"
         raise BadInput(file=store.home() / "logs", found=f"no {run!r}", expected=names, hint=hint)
     print(*found, sep="", end="")
+
+
+def _best(metric: str) -> Best:
+    """Returns which value of a metric is the best; raises BadInput if its name does not show."""
+    for best, end in ENDS.items():
+        if end.search(metric):
+            return best
+    if metric.startswith(STUDIES):
+        expected = f"least or greatest, the best value of {metric}"
+        raise BadInput(option="--best", found="no value", expected=expected)
+    return "least"
 
 
 def _measured(runs: "Sequence[Run]", metric: str) -> "list[Run]":

@@ -11,12 +11,13 @@ for any other data, for noise in ten dimensions, for noise on rows behind prepro
 linear, and for noise below ``LEAST`` in raw units, at which the mixture is too large.
 """
 
+import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ebflow.bijections.base import unit_vectors
+from ebflow.bijections import Bijection
 from ebflow.divergences import fisher_divergence, kl_divergence
 from ebflow.evaluation import Estimate
 from ebflow.flow import Flow
@@ -27,6 +28,7 @@ from pipelines.data.manifest import Manifest
 
 POINTS = 5_000
 ROWS = 1_000  # Points at a time
+AFFINE = 1e-6  # Largest difference of the preprocessing from an affine map
 LEAST = 0.1  # Noise in raw units; a swirl has then 97,000 components
 
 WIDTHS = {**dict.fromkeys(SMOOTHED, 2), "multimodal10": 10}
@@ -55,11 +57,11 @@ def divergences(
         return _metrics(kl=_of_clean(flow, *_clean(name, noise)))
     if name not in SMOOTHED:
         return {}
-    covariance = _covariance(flow, *smoothing)
+    points = SAMPLERS[name](POINTS, generator=noise)
+    covariance = _covariance(flow, points, *smoothing)
     if covariance is None or float(torch.linalg.eigvalsh(covariance)[0]) < LEAST**2:
         return {}
     truth = smoothed(name, covariance)
-    points = SAMPLERS[name](POINTS, generator=noise)
     points = points + normal(points.shape, points, noise) @ torch.linalg.cholesky(covariance).mT
     return _metrics(
         kl=kl_divergence(truth, flow, points), fisher=fisher_divergence(truth, flow, points)
@@ -80,19 +82,28 @@ def _toy(manifest: Manifest) -> str | None:
     return name if whole and not manifest.context and files[0]["file"] == name else None
 
 
-def _covariance(flow: Flow, raw: float, matched: float) -> Tensor | None:
+def _covariance(flow: Flow, points: Tensor, raw: float, matched: float) -> Tensor | None:
     """Returns that of the noise in raw units, None if the preprocessing is not linear."""
-    event = torch.zeros(flow.event_shape, dtype=torch.float64)
-    identity = torch.eye(event.numel(), dtype=torch.float64)
+    covariance = raw**2 * torch.eye(points.shape[1], dtype=torch.float64)
     if not matched:
-        return raw**2 * identity
-    columns = unit_vectors(event)
-    for layer in list(flow.layers)[: flow.n_preprocessing]:
-        if not layer.constant_jacobian:
-            return None
-        columns = layer.linear(columns.to(flow.dtype)).double()
-    columns = columns.flatten(1)
-    return raw**2 * identity + matched**2 * torch.linalg.inv(columns @ columns.mT)
+        return covariance
+    matrix = _matrix(list(flow.layers)[: flow.n_preprocessing], points)
+    if matrix is None:
+        return None
+    return covariance + matched**2 * torch.linalg.inv(matrix.mT @ matrix)
+
+
+@torch.no_grad()
+def _matrix(layers: Sequence[Bijection], points: Tensor) -> Tensor | None:
+    """Returns the matrix of layers with shape (D, D), if they are an affine map at the points."""
+    middle, scale = points.mean(0), points.std(0)
+    x = torch.cat([middle[None], middle + torch.diag(scale), points])
+    for layer in copy.deepcopy(layers):
+        x = layer.double()(x)
+    start, ends, images = x.tensor_split([1, 1 + len(middle)])
+    matrix = ((ends - start) / scale[:, None]).mT
+    expected = start + (points - middle) @ matrix.mT
+    return matrix if torch.allclose(images, expected, rtol=AFFINE, atol=AFFINE) else None
 
 
 def _clean(name: str, noise: torch.Generator) -> tuple[Tensor, Tensor]:

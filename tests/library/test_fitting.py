@@ -172,6 +172,27 @@ def test_settings_that_a_fitted_flow_already_has_are_refused(name, value):
         ebflow.fit(rows(), flow=flow, **{**FEW, name: value})
 
 
+USELESS = {
+    "lr": dict(lr=1e-4, optimizer=torch.optim.Adam),
+    "weight_decay": dict(weight_decay=0.1, optimizer=torch.optim.Adam),
+    "shrinkage": dict(shrinkage=0.1, normalize="none"),
+    "shrinkage ": dict(shrinkage=0.1, normalize="standardize"),
+    "objective": dict(objective="dsm", loss=ebflow.Loss(objectives.ml)),
+    "objective ": dict(objective="nonsense", loss=ebflow.Loss(objectives.ml)),
+}
+
+
+@pytest.mark.parametrize("name", USELESS)
+def test_settings_that_another_one_makes_useless_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name.strip()}: found .* expected"):
+        ebflow.fit(rows(), **{**FEW, **USELESS[name]})
+
+
+def test_settings_that_suit_each_other_are_not_refused():
+    ebflow.fit(rows(), **{**FEW, "lr": 1e-3, "shrinkage": 0.1, "normalize": "whiten"})
+    ebflow.fit(rows(), **FEW, loss=ebflow.Loss(objectives.ml))
+
+
 @pytest.mark.parametrize(
     ("shape", "architecture"),
     [((3, 4, 4), "glow"), ((3, 5, 4), "pixelcnn"), ((1, 4, 4), "pixelcnn")],

@@ -10,8 +10,8 @@ from pipelines.tracking.tracker import connect
 
 # Final metrics of three runs, by name, the oldest first
 RUNS = {
-    "first": {"test/nll": 3.0, "test/bpd": 1.5, "test/gain_over_mixture": 1.0},
-    "second": {"test/nll": 2.0, "test/bpd": 1.0, "test/gain_over_mixture": 2.0},
+    "first": {"test/nll": 3.0, "test/bpd": 1.5, "test/gain_over_mixture": 1.0, "study/A1": 0.2},
+    "second": {"test/nll": 2.0, "test/bpd": 1.0, "test/gain_over_mixture": 2.0, "study/A1": 0.9},
     "third": {},
 }
 
@@ -75,7 +75,18 @@ def test_the_best_come_first_and_what_was_not_measured_not_at_all(tracked, ebflo
         assert names(ebflow("runs", "--best-by", metric)) == ["second", "first"]
 
 
+def test_the_best_value_of_a_metric_of_a_study_is_asked_for(tracked, ebflow):
+    """Nothing in its name shows whether a cosine should be large."""
+    words = ("runs", "--best-by", "study/A1", "--limit", 1)
+    expected = "--best: found no value, expected least or greatest, the best value of study/A1"
+    assert expected in ebflow(*words).refusal
+    found = ebflow(*words, "--best", "greatest")
+    assert names(found) == ["second"] and "ordered by study/A1, the greatest first" in found.text
+    assert names(ebflow(*words, "--best", "least")) == ["first"]
+
+
 BAD = {
+    "order": ("runs --best least", "--best: found least, expected --best-by with the metric"),
     "metric": ("runs --best-by test/npl", "--best-by: found 'test/npl', expected a metric of"),
     "limit": ("runs --limit 0", "--limit: found 0, expected at least 1"),
 }

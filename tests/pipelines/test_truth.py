@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from ebflow.bases import GaussianMixture
-from ebflow.bijections import Affine, Dense, MonotoneSpline
+from ebflow.bijections import Affine, Dense, SmoothLeakyReLU
 from ebflow.flow import Flow
+from ebflow.preprocessing import fit
+from ebflow.randomness import generator as derive
+from ebflow.tables.rows import Rows
+from ebflow.toy import swirl
 from ebflow.toy_densities import smoothed_swirl
 from pipelines.config import DensityConfig, Dsm
 from pipelines.density import truth
@@ -107,8 +111,19 @@ def test_there_are_no_metrics_of_an_unknown_truth(case):
 
 
 def test_noise_behind_a_preprocessing_that_is_not_linear_has_no_truth():
-    flow = Flow((2,), [MonotoneSpline((2,))], n_preprocessing=1)
+    flow = Flow((2,), [SmoothLeakyReLU()], n_preprocessing=1).double()
+    flow.layers.append(Affine(0.0, 0.2, (2,)).double())
     assert divergences(flow, manifest(), (0.5, 0.3), 0) == {}
+    assert divergences(flow, manifest(), (0.5, 0.0), 0)["test/kl"] > 0
+
+
+def test_the_preprocessing_of_a_table_without_tails_is_linear():
+    """It has a layer of cells, which leaves columns of real numbers as they are."""
+    x = swirl(2_000, generator=derive(0))
+    steps = fit(Rows(x), normalize="whiten", tails=False)
+    flow = Flow((2,), [Affine(0.0, 1.0, (2,))]).preprocessed(steps)
+    found = divergences(flow, manifest(), (0.0, 0.3), 0)
+    assert found["test/kl"] > 0 and not flow.layers[0].constant_jacobian
 
 
 def test_the_noise_of_a_training():
