@@ -30,6 +30,7 @@ from ebflow.objectives import Objective, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from pipelines import metrics_log
 from pipelines.data.dataset import Dataset
+from pipelines.gradient_alignment.augment import Augmentation, augmentation
 from pipelines.gradient_alignment.config import ClassifierConfig, NetworkConfig, RegularizerConfig
 from pipelines.gradient_alignment.reference import smoothed, unit_rows
 from pipelines.store.files import write_json
@@ -67,7 +68,9 @@ def classify(config: ClassifierConfig, data: Path, *, run: StageRun) -> None:
     network = untrained(config.network, manifest.shape, manifest.classes, config.seed)
     rows = ((unit_rows(split), split.labels()) for split in splits)
     regularizer = penalty(config.regularizer, manifest.shape, config.smoothing)
-    trace, epochs = None, train(config, network, *rows, regularizer=regularizer)
+    augment = augmentation(config.augment, manifest.shape)
+    epochs = train(config, network, *rows, regularizer=regularizer, augment=augment)
+    trace = None
     try:
         for epoch, metrics in enumerate(epochs, 1):
             text = f"epoch {epoch}, validation accuracy {metrics['val/accuracy']:.3f}"
@@ -145,6 +148,7 @@ def train(
     validation: Rows,
     *,
     regularizer: Objective | None = None,
+    augment: Augmentation | None = None,
 ) -> Iterator[dict[str, float]]:
     """Trains a classifier in place; yields the metrics of every epoch.
 
@@ -160,7 +164,7 @@ def train(
     for epoch in range(config.epochs):
         network.train()
         losses = []
-        for progress, terms in _losses(config, network, rows, regularizer, epoch):
+        for progress, terms in _losses(config, network, rows, regularizer, augment, epoch):
             optimizer.param_groups[0]["lr"] = config.lr * SCHEDULES[config.schedule](progress)
             optimizer.zero_grad()
             terms[0].backward(inputs=parameters)
@@ -191,6 +195,7 @@ def _losses(
     network: nn.Module,
     rows: Rows,
     regularizer: Objective | None,
+    augment: Augmentation | None,
     epoch: int,
 ) -> Iterator[tuple[float, tuple[Tensor, Tensor, Tensor]]]:
     """Yields the share of training that is done, and the ``TERMS`` of an epoch's next batch."""
@@ -199,8 +204,12 @@ def _losses(
     order = torch.randperm(len(x), generator=derive(config.seed, "epoch", epoch))
     for index, chosen in enumerate(order[: steps * size].split(size)):
         progress = (epoch + index / steps) / config.epochs
-        generator = derive(config.seed, "step", epoch * steps + index)
-        batch, own = smoothed(x[chosen], config.noise, generator), labels[chosen]
+        step = epoch * steps + index
+        generator = derive(config.seed, "step", step)
+        images, own = x[chosen], labels[chosen]
+        if augment is not None:
+            images = augment(images, derive(config.seed, "augment", step))
+        batch = smoothed(images, config.noise, generator)
         density, penalized = ClassLogit(network, own), x.new_zeros(())
         if regularizer is not None:
             penalized = regularizer(density, batch, generator=generator).mean()

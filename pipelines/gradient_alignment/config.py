@@ -11,6 +11,7 @@ from pipelines.config import NAME, UNKEYED, DataConfig, Section, Training
 Architecture = Literal["mlp", "cnn", "resnet9", "resnet18"]
 Optimizer = Literal["adam", "sgd"]
 RateSchedule = Literal["cosine", "steps"]
+Augment = Literal["none", "crop", "crop-flip"]
 
 SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # Standard deviations of the noise of density ratios
 
@@ -74,6 +75,7 @@ class ClassifierConfig(Section):
     lr: float = 2e-3  # the first rate
     weight_decay: float = 0.0
     schedule: RateSchedule = "cosine"
+    augment: Augment = "none"
     noise: float = 0.1  # standard deviation of noise on rows, fresh at every step
     clip: float | None = None  # largest norm of the parameters' gradient
     smoothing: float = 0.1  # noise of the smoothed data, whose trace has a floor
@@ -100,6 +102,9 @@ class ClassifierOptions(Section):
     """weight decay"""
     schedule: RateSchedule | None = None
     """learning rate over time; steps: a tenth after 1/2 and again after 3/4 of the epochs"""
+    augment: Augment | None = None
+    """random changes of training images; crop: one of the image with 4 black pixels around it;
+    crop-flip: half of these mirrored too, as in the paper"""
     clip: float | None = Field(None, gt=0)
     """largest norm of the parameters' gradient, of every model; None: each model's own, which is 5
     for score matching as recommended; the others are not clipped"""

@@ -24,6 +24,7 @@ from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.stages import Artefact, Source, Stage
 from pipelines.gradient_alignment import classify as classify_rows
 from pipelines.gradient_alignment import models
+from pipelines.gradient_alignment.augment import augmentation
 from pipelines.gradient_alignment.config import AlignmentConfig
 
 PACKAGE = "pipelines.gradient_alignment"
@@ -51,6 +52,7 @@ def check(config: AlignmentConfig) -> Source:
             found=f"{counts.train} training rows",
             expected=f"at least the {plain.batch_size} of a batch",
         )
+    augmentation(plain.augment, reader.shape)
     for network in (plain.network, models.judge(config, reader.shape).network):
         classify_rows.untrained(network, reader.shape, 2, 0)
     return Source(data.source, reader.digest)

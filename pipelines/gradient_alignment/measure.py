@@ -42,7 +42,7 @@ PICTURES, CLASSES = 64, 8
 
 CHOSEN_BY = ("accuracy", "A3", "DSM-cos")  # Metrics at validation points
 
-PRINCIPAL = 2_000  # The most training rows whose principal directions are the manifold
+PRINCIPAL = 1_500  # The most training rows whose principal directions are the manifold
 
 WIDEST = 256  # The most dimensions with an exact trace, which takes as many backward passes
 

@@ -124,7 +124,8 @@ DENSE = Training(
 
 
 # The paper's training: ResNet-18, 200 epochs of gradient descent with momentum, a tenth of the
-# rate after 100 epochs and again after 150. The paper adds no noise to images, and augments them.
+# rate after 100 epochs and again after 150. The paper adds no noise to images. It crops and
+# mirrors them, which is an option, because mirrored digits are none.
 PUBLISHED = ClassifierConfig(
     network=NetworkConfig(name="resnet18"),
     epochs=200,

@@ -29,6 +29,7 @@ OTHER: Mapping[str, Any] = {
     "classifier.lr": 0.1,
     "classifier.weight_decay": 5e-4,
     "classifier.schedule": "steps",
+    "classifier.augment": "crop",
     "classifier.clip": 1.0,
     "custom.weight": 1e-3,
     "custom.stability": 1e-2,

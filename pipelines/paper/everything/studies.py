@@ -85,7 +85,10 @@ COLOUR: Mapping[str, Mapping[str, Any]] = {
         },
         "measure": {"points": 200, "samples": 25, "ascent": 200},
     },
-    "full": {"data": {"source": "cifar10", "label": "label"}},
+    "full": {
+        "data": {"source": "cifar10", "label": "label"},
+        "classifier": {"augment": "crop-flip"},
+    },
 }
 
 

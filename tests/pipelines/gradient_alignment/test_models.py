@@ -129,7 +129,7 @@ def test_sizes_of_measurements_are_options():
 
 def test_options_change_every_training():
     options = {"network": "cnn", "hidden": 8, "epochs": 2, "lr": 0.1, "optimizer": "sgd",
-               "schedule": "steps", "weight_decay": 5e-4,
+               "schedule": "steps", "weight_decay": 5e-4, "augment": "crop",
                "batch_size": 32, "clip": 0.5}  # fmt: skip
     found = by_name(classifier=options, custom={"name": "gnorm", "weight": 0.2})
     for name, model in found.items():
