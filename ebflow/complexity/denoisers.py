@@ -28,11 +28,14 @@ class Ensemble(nn.Module, ABC):
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
-        weights, _ = stack_module_state(networks)
-        self.count, self.names = len(networks), [*weights]
+        weights, constants = stack_module_state(networks)
+        self.count, self.names = len(networks), [*weights, *constants]
         self.weights = nn.ParameterList(weights.values())
+        self.constants = nn.Module()
+        for index, constant in enumerate(constants.values()):
+            self.constants.register_buffer(str(index), constant)
         template = networks[0].to("meta")
-        self.batched = vmap(lambda weights, *inputs: functional_call(template, weights, inputs))
+        self.batched = vmap(lambda state, *inputs: functional_call(template, state, inputs))
 
     @property
     def size(self) -> int:
@@ -41,7 +44,8 @@ class Ensemble(nn.Module, ABC):
 
     def networks(self, *inputs: Tensor) -> Tensor:
         """Returns the outputs of all networks, for inputs with shape (E, B, ...)."""
-        return self.batched(dict(zip(self.names, self.weights, strict=True)), *inputs)
+        state = dict(zip(self.names, [*self.weights, *self.constants.buffers()], strict=True))
+        return self.batched(state, *inputs)
 
     @abstractmethod
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:

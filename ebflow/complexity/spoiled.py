@@ -122,18 +122,18 @@ class Spoiled:
     @property
     def bound(self) -> float:
         """The bound of the total variation from samples of the exact score by the reverse SDE."""
-        return self.delta + math.sqrt(path_divergence(self.levels, self.error) / 2)
+        return self.delta + math.sqrt(path_divergence(self.levels, [self.error] * self.steps) / 2)
 
 
-def path_divergence(levels: Sequence[float], error: float) -> float:
+def path_divergence(levels: Sequence[float], errors: Sequence[float]) -> float:
     """Returns the KL divergence in nats between paths of the reverse SDE with two scores.
 
     Arguments:
         levels: The noise levels, the highest first.
-        error: The distance of both scores, multiplied by σ, at every level.
+        errors: The distance of both scores, multiplied by σ, at every level but the last.
     """
     terms = [
         (step_length(here, there) * error / here) ** 2 / (here**2 - there**2)
-        for here, there in pairwise(levels)
+        for (here, there), error in zip(pairwise(levels), errors, strict=True)
     ]
     return sum(terms) / 2

@@ -27,9 +27,12 @@ from pipelines.sample_complexity.exponents import (
     about_networks,
     closed_forms,
 )
+from pipelines.sample_complexity.flows import about_flows
+from pipelines.sample_complexity.images import about_images_by_size
+from pipelines.sample_complexity.learned import about_learned
 from pipelines.sample_complexity.minimizer import about_minimizers, check_quantiles
 from pipelines.sample_complexity.rows import family, matrix, trained, where
-from pipelines.sample_complexity.sampling import about_sampling
+from pipelines.sample_complexity.sampling import about_sampling, about_steps
 from pipelines.sample_complexity.two_points import about_two_points, check_chances
 
 SAME = 0.15  # Errors differ if the logarithm of their ratio changes by more than this
@@ -62,13 +65,21 @@ def conclusion(
     """
     panels = {name: where(rows, panel=name) for name in rows["panel"].unique()}
     groups = about_images(config, panels["truths"])
-    trained = [*chain(*groups), *about_networks(exponents), _fresh(config, panels["networks"])]
+    trained = [
+        *chain(*groups),
+        *about_images_by_size(config, panels["images"]),
+        *about_networks(exponents),
+        _fresh(config, panels["networks"]),
+        *about_flows(panels["flows"]),
+        *about_learned(panels["learned"]),
+    ]
     if config.scale == "smoke":
         trained = [(question, None) for question, _ in trained]
     untrained = [
         *about_two_points(panels["two points"], panels["finite"]),
         *about_classes(config, exponents),
         *about_sampling(panels["sampling"]),
+        *about_steps(panels["steps"]),
         *about_minimizers(panels["minimizer"]),
     ]
     checks = [

@@ -16,10 +16,13 @@ from pipelines.sample_complexity.claims import conclusion, learned, rise
 from pipelines.sample_complexity.config import INTRO, TITLE, ComplexityConfig
 from pipelines.sample_complexity.data_like import DELTA, LEAST, WIDEST, ladder
 from pipelines.sample_complexity.exponents import FINITE, FRESH, NETWORKS, Exponent, exponents
+from pipelines.sample_complexity.flows import draw_flows
+from pipelines.sample_complexity.images import draw_images
+from pipelines.sample_complexity.learned import draw_learned
 from pipelines.sample_complexity.minimizer import draw_minimizers
 from pipelines.sample_complexity.random_classes import CLASS
 from pipelines.sample_complexity.rows import family, read, trained, where
-from pipelines.sample_complexity.sampling import draw_sampling
+from pipelines.sample_complexity.sampling import draw_sampling, draw_steps
 from pipelines.sample_complexity.two_points import draw_two_points
 from pipelines.tracking.run import StageRun
 
@@ -124,6 +127,16 @@ CAPTIONS = {
     "over training sets.",
     "sampling": "Samples of exact scores that are spoiled on a set of mass δ, or by ε at every "
     "point: distances from the truth, beside the bound.",
+    "steps": "Samples of an exact score, and of one that is spoiled on a set of mass δ/N at each "
+    "level, by the number of steps N.",
+    "learned": "Samples by the reverse SDE of scores that networks learned, of training sets as "
+    "they come: distances from the truth against both errors over all levels.",
+    "flows": "Flows and free networks that learned from the same training sets, at noise levels "
+    "of a bulk with a far mode: medians of both errors over training sets.",
+    "images": "Diffusion models of distributions fitted to images. Samples by the probability "
+    "flow from the same noise: of the exact score, and of U-Nets that learned from m samples. "
+    "Digits have their mean image, others are shown without it. Right: both errors over all "
+    "levels.",
     "dose": "By how much an added mode raises mean square over the quantile, against the noise, "
     "by its weight η and m; means over training sets.",
 }
@@ -143,6 +156,10 @@ def figures(
             where(rows, panel="two points"), where(rows, panel="finite")
         ),
         "minimizer": draw_minimizers(where(rows, panel="minimizer")),
+        "steps": draw_steps(where(rows, panel="steps")),
+        "learned": draw_learned(where(rows, panel="learned")),
+        "flows": draw_flows(where(rows, panel="flows")),
+        "images": draw_images(config, where(rows, panel="images"), where(rows, panel="pictures")),
     }
     return {name: (drawn[name], caption) for name, caption in CAPTIONS.items()}
 

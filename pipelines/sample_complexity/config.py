@@ -15,6 +15,12 @@ DELTAS = (0.02, 0.05, 0.2, 0.1)  # The masses δ of the quantile errors; m* uses
 # The R/σ at which the weight η of the far mode is δ: nearer modes are too heavy.
 NEAREST = round(4 * EPSILON / DELTAS[-1] ** 0.5, 2)
 
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the names without repetitions, in their order."""
+    return tuple(dict.fromkeys(names))
+
+
 ONCE = AfterValidator(lambda values: tuple(sorted(set(values))))
 SEVERAL = (Field(min_length=1), ONCE)
 Radii = Annotated[tuple[Annotated[float, Field(gt=NEAREST)], ...], *SEVERAL]
@@ -22,7 +28,9 @@ Counts = Annotated[tuple[PositiveInt, ...], *SEVERAL]
 Shares = Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], ONCE]
 Classes = Annotated[tuple[Annotated[int, Field(ge=2)], ...], *SEVERAL]
 Positive = Annotated[tuple[PositiveFloat, ...], *SEVERAL]
+Numbers = Annotated[tuple[Annotated[int, Field(ge=2)], ...], *SEVERAL]
 Name = Literal["digits", "mnist", "patches"]
+Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class GridConfig(Section):
@@ -100,12 +108,46 @@ class DistributionConfig(Denoising):
     seeds: int = Field(8, ge=1, description="training sets")
 
 
+class FlowsConfig(Section):
+    """Flows and free networks that learn one noise level of a distribution with a far mode."""
+
+    sizes: Counts = Field((16, 64, 256, 1024), description="samples m")
+    levels: Positive = Field((1.0, 4.0, 16.0), description="noise levels, over σ")
+    seeds: int = Field(16, ge=2, description="training sets")
+    size: int = Field(2, ge=1, description="dimension d")
+    depth: int = Field(4, ge=1, description="layers of the flows")
+    width: int = Field(32, ge=1, description="width of the networks")
+    steps: int = Field(1000, ge=1, description="training steps")
+    batch: int = Field(128, ge=1, description="samples per step")
+
+
+class ImagesConfig(Section):
+    """Diffusion models of images, U-Nets, and pictures of their samples."""
+
+    names: Names = Field(("digits", "mnist"), description="the distributions")
+    sizes: Counts = Field((100, 10_000), min_length=2, description="samples m")
+    seeds: int = Field(
+        6, ge=2, description="training sets of the first distribution; the others have one"
+    )
+    width: int = Field(16, ge=1, description="channels of the U-Nets on the pixels")
+    steps: int = Field(1000, ge=1, description="training steps")
+    batch: int = Field(32, ge=1, description="samples per step")
+    levels: int = Field(40, ge=2, description="steps of the sampler, the probability flow")
+
+
 class SamplingConfig(Section):
     """Samplers with exact and with spoiled scores of a far mode."""
 
     seeds: int = Field(8, ge=2, description="repetitions")
     samples: int = Field(50_000, ge=100, description="samples of each repetition")
     steps: int = Field(40, ge=2, description="steps N of the samplers")
+    numbers: Numbers = Field((10, 40, 160), min_length=2, description="steps N that are compared")
+    fewer: int = Field(
+        10_000, ge=100, description="samples of a learned score, and of a number of steps"
+    )
+    networks: int = Field(8, ge=2, description="training sets of learned scores")
+    sizes: Counts = Field((64, 256, 1024), description="samples m of learned scores")
+    training: int = Field(1000, ge=1, description="training steps of learned scores")
     deltas: Shares = Field((0.05, 0.1, 0.2), min_length=1, description="spoiled masses δ")
     epsilons: Shares = Field((0.1, 0.2, 0.4), min_length=1, description="errors ε elsewhere")
 
@@ -126,6 +168,8 @@ class ComplexityConfig(Section):
     learners: LearnersConfig = LearnersConfig()
     distribution: DistributionConfig = DistributionConfig()
     sampling: SamplingConfig = SamplingConfig()
+    flows: FlowsConfig = FlowsConfig()
+    images: ImagesConfig = ImagesConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -150,7 +194,15 @@ SCALES: dict[str, dict[str, Any]] = {
             "etas": (0.05,), "sizes": (30, 100), "seeds": 2, "width": 16, "blocks": 1,
             "lengths": (10, 20), "levels": 5,
         },
-        "sampling": {"seeds": 3, "samples": 4000},
+        "sampling": {
+            "seeds": 3, "samples": 4000, "fewer": 2000, "numbers": (10, 40), "networks": 2,
+            "sizes": (16, 64), "training": 30,
+        },
+        "flows": {"sizes": (16, 64), "seeds": 2, "depth": 2, "steps": 30, "batch": 32},
+        "images": {
+            "names": ("digits",), "sizes": (30, 100), "seeds": 2, "width": 2, "steps": 20,
+            "batch": 16, "levels": 5,
+        },
     },
     "full": {
         "grid": {
@@ -165,7 +217,20 @@ SCALES: dict[str, dict[str, Any]] = {
             "width": 256, "blocks": 4, "lengths": (2000, 6000, 20_000), "batch": 128,
             "levels": 40,
         },
-        "sampling": {"seeds": 32, "samples": 200_000, "steps": 160},
+        "sampling": {
+            "seeds": 32, "samples": 200_000, "fewer": 50_000, "steps": 160,
+            "numbers": (10, 40, 160, 640), "networks": 32, "training": 20_000,
+            "sizes": (64, 256, 1024, 4096, 16_384),
+        },
+        "flows": {
+            "sizes": (16, 32, 64, 128, 256, 512, 1024, 2048, 4096), "seeds": 32,
+            "levels": (1.0, 2.0, 4.0, 8.0, 16.0), "steps": 4000,
+        },
+        "images": {
+            "names": ("digits", "mnist", "patches"),
+            "sizes": (100, 1000, 10_000, 100_000), "seeds": 8, "width": 32, "steps": 20_000,
+            "batch": 128, "levels": 160,
+        },
     },
 }  # fmt: skip
 
@@ -184,7 +249,12 @@ INTRO = (
 FURTHER = 2
 
 
-DENOISER_SETS, NETWORK_SETS = 4, 10  # Training sets per cell, at most
+# Training sets per cell, at most
+DENOISER_SETS = 4
+NETWORK_SETS = 10
+FLOW_SETS = 8
+IMAGE_SETS = 2
+LEARNED_SETS = 4
 
 
 class Cell(Section):
@@ -250,6 +320,27 @@ class SpoiledCell(Cell):
     epsilons: tuple[float, ...]
 
 
+class StepsCell(Cell):
+    """Samplers with different numbers of steps, with an exact and with a spoiled score."""
+
+    ratio: float
+    samples: int
+    numbers: tuple[int, ...]
+    delta: float
+
+
+class LearnedCell(Cell):
+    """Networks for all noise levels of a far mode, and samples by them."""
+
+    ratio: float
+    sizes: tuple[int, ...]
+    width: int
+    steps: int
+    batch: int
+    samples: int
+    levels: int
+
+
 class DenoiserCell(Denoising, Cell):
     """Networks for all noise levels of a distribution fitted to images.
 
@@ -260,20 +351,81 @@ class DenoiserCell(Denoising, Cell):
     eta: float
 
 
+class FlowCell(Cell):
+    """Flows and free networks of one noise level, from the same training sets."""
+
+    ratio: float
+    level: float
+    size: int
+    sizes: tuple[int, ...]
+    depth: int
+    width: int
+    steps: int
+    batch: int
+
+
+class ImageCell(Cell):
+    """U-Nets for all noise levels of a distribution fitted to images, and their samples."""
+
+    distribution: Name
+    sizes: tuple[int, ...]
+    width: int
+    steps: int
+    batch: int
+    levels: int
+
+
 def cells(config: ComplexityConfig) -> list[Cell]:
     """Returns all cells, the slowest first."""
     grid, options, common = config.grid, config.distribution, {"seed": config.seed}
     denoisers = options.model_dump(include={*Denoising.model_fields})
     return [
+        *_images(config),
+        *_flows(config),
         *(DenoiserCell(distribution=options.name, eta=eta, **common, **denoisers, **part)
           for eta in (0.0, *options.etas) for part in _parts(options.seeds, DENOISER_SETS)),
-        SpoiledCell(ratio=middle(config), count=config.sampling.seeds,
-                    **common, **config.sampling.model_dump(exclude={"seeds"})),
+        *_sampling(config),
         *(FiniteCell(count=grid.trials, ratio=ratio, **common) for ratio in grid.radii),
         *_classes(config),
         *(NetworkCell(**common | config.learners.model_dump() | change, **part)
           for change in _changes(config) for part in _parts(grid.seeds, NETWORK_SETS)),
     ]  # fmt: skip
+
+
+def _sampling(config: ComplexityConfig) -> Iterator[Cell]:
+    """Yields the cells of samplers."""
+    sampling, learners = config.sampling, config.learners
+    common = {"seed": config.seed, "samples": sampling.fewer}
+    for part in _parts(sampling.networks, LEARNED_SETS):
+        yield LearnedCell(
+            ratio=middle(config, FURTHER), sizes=sampling.sizes, width=2 * learners.width,
+            steps=sampling.training, batch=learners.batch, levels=sampling.steps, **common, **part,
+        )  # fmt: skip
+    common |= {"ratio": middle(config), "count": sampling.seeds}
+    yield StepsCell(numbers=sampling.numbers, delta=sampling.deltas[-1], **common)
+    yield SpoiledCell(
+        steps=sampling.steps, deltas=sampling.deltas, epsilons=sampling.epsilons,
+        **common | {"samples": sampling.samples},
+    )  # fmt: skip
+
+
+def _images(config: ComplexityConfig) -> Iterator[ImageCell]:
+    """Yields the cells of U-Nets, those of the largest images first."""
+    images = config.images
+    options = images.model_dump(exclude={"names", "seeds"})
+    for name in images.names[::-1]:
+        seeds = images.seeds if name == images.names[0] else 1
+        for part in _parts(seeds, IMAGE_SETS):
+            yield ImageCell(distribution=name, seed=config.seed, **options, **part)
+
+
+def _flows(config: ComplexityConfig) -> Iterator[FlowCell]:
+    """Yields the cells of flows at each noise level."""
+    flows = config.flows
+    options = flows.model_dump(exclude={"levels", "seeds"}) | {"ratio": middle(config)}
+    for level in flows.levels:
+        for part in _parts(flows.seeds, FLOW_SETS):
+            yield FlowCell(level=level, seed=config.seed, **options, **part)
 
 
 def _classes(config: ComplexityConfig) -> Iterator[Cell]:

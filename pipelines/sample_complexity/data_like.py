@@ -30,12 +30,12 @@ def denoisers(cell: DenoiserCell) -> Iterator[dict[str, Any]]:
     """Yields the errors of all networks."""
     plain = load(cell.distribution)
     truth = plain.with_rare(cell.eta, distance=DISTANCE) if cell.eta else plain
-    measure = Measure(cell, truth, ladder(WIDEST, LEAST, cell.levels))
+    measure = Measure(cell.seed, truth, ladder(WIDEST, LEAST, cell.levels), TEST)
     constants = {
         "panel": "truths", "distribution": cell.distribution, "size": truth.clean.size,
         "eta": cell.eta,
     }  # fmt: skip
-    for columns in _trained(measure):
+    for columns in _trained(cell, measure):
         yield columns | constants
 
 
@@ -48,9 +48,10 @@ def ladder(highest: float, least: float, steps: int) -> list[float]:
 class Measure:
     """Measurements of denoisers of a distribution."""
 
-    cell: DenoiserCell  #: The cell
+    seed: int  #: The seed of the study
     truth: Truth  #: The distribution
     levels: list[float]  #: The noise levels, the largest first
+    points: int  #: Test points of each component at every level
 
     def errors(self, denoise: Denoiser, sets: Sequence[int]) -> dict[str, Any]:
         """Returns the columns of errors, for networks that learned from these training sets.
@@ -69,8 +70,8 @@ class Measure:
         self, sigma: float, denoise: Denoiser, sets: Sequence[int]
     ) -> dict[str, Tensor]:
         deltas, truth = (DELTA, DELTA / len(self.levels)), self.truth
-        noises = [derive(self.cell.seed, "test", one, f"{sigma:g}") for one in sets]
-        tests = [truth.stratified(TEST, sigma, generator=noise) for noise in noises]
+        noises = [derive(self.seed, "test", one, f"{sigma:g}") for one in sets]
+        tests = [truth.stratified(self.points, sigma, generator=noise) for noise in noises]
         denoised = denoise(torch.stack([test.noisy for test in tests]), sigma)
         each = [
             measures((one - truth.denoise(test.noisy, sigma)).norm(dim=-1) / sigma, test, deltas)
@@ -83,9 +84,8 @@ def _noise(cell: DenoiserCell, name: str) -> torch.Generator:
     return derive(cell.seed, "truths", name, cell.distribution, cell.first)
 
 
-def _trained(measure: Measure) -> Iterator[dict[str, Any]]:
+def _trained(cell: DenoiserCell, measure: Measure) -> Iterator[dict[str, Any]]:
     """Yields the rows of all networks, after every length of training."""
-    cell = measure.cell
     sets = _training_sets(cell, measure.truth)
     size, start = sets.clean.shape[2], _noise(cell, "start residual")
     ensemble = PreconditionedDenoisers(

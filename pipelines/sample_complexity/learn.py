@@ -9,10 +9,13 @@ from torch import Tensor
 from pipelines.sample_complexity import config
 from pipelines.sample_complexity.data_like import denoisers
 from pipelines.sample_complexity.far_mode import finite, networks
+from pipelines.sample_complexity.flows import flows
+from pipelines.sample_complexity.images import images
+from pipelines.sample_complexity.learned import learned
 from pipelines.sample_complexity.minimizer import minimizers
 from pipelines.sample_complexity.random_classes import random_classes
 from pipelines.sample_complexity.rows import FILE
-from pipelines.sample_complexity.sampling import spoiled
+from pipelines.sample_complexity.sampling import spoiled, steps
 from pipelines.sample_complexity.two_points import two_points
 from pipelines.tracking.run import StageRun
 
@@ -25,6 +28,10 @@ MEASURES: dict[type[config.Cell], Callable[[Any], Iterator[dict[str, Any]]]] = {
     config.NetworkCell: networks,
     config.DenoiserCell: denoisers,
     config.SpoiledCell: spoiled,
+    config.StepsCell: steps,
+    config.LearnedCell: learned,
+    config.FlowCell: flows,
+    config.ImageCell: images,
 }
 
 

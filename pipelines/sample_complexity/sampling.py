@@ -19,15 +19,26 @@ from ebflow.complexity.spoiled import Spoiled
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.reporting.claims import Measured, Question
-from pipelines.reporting.statistics import below, student
+from pipelines.reporting.statistics import below, student, within
 from pipelines.reporting.style import BASELINE, FLOW, panels
-from pipelines.sample_complexity.config import EPSILON, SpoiledCell
+from pipelines.sample_complexity.config import EPSILON, SpoiledCell, StepsCell
 from pipelines.sample_complexity.rows import where
 
 WIDEST = 2.0  # The largest noise level, in units of R
 MOST = 1.0  # C: total variation rises by less than C (δ + ε)
 
+SAME = 0.25  # Rises and logarithms of distances differ if they differ by more than this
+
 SAMPLERS = ("reverse SDE", "probability flow")
+
+
+def steps(cell: StepsCell) -> Iterator[dict[str, Any]]:
+    """Yields the distances of samples of the exact and of a spoiled score, by the steps N."""
+    common = cell.model_dump(exclude={"numbers", "delta"})
+    for number in cell.numbers:
+        one = SpoiledCell(steps=number, deltas=(cell.delta,), epsilons=(), **common)
+        for columns in spoiled(one):
+            yield columns | {"panel": "steps"}
 
 
 def spoiled(cell: SpoiledCell) -> Iterator[dict[str, Any]]:
@@ -86,6 +97,43 @@ def about_sampling(rows: pd.DataFrame) -> Iterator[Measured]:
             f"rise of the total variation over {name}", below(MOST), figure="sampling",
             item="G5", note="against samples of the exact score from the same noise; C = 1",
         ), student(rises(rows, sampler, key))  # fmt: skip
+
+
+def about_steps(rows: pd.DataFrame) -> Iterator[Measured]:
+    """Yields the claims about the number of steps N, by the reverse SDE."""
+    few, many = rows["steps"].min(), rows["steps"].max()
+    first, last = (where(rows, steps=number) for number in (few, many))
+    gap = rises(last, SAMPLERS[0], "delta") - rises(first, SAMPLERS[0], "delta")
+    yield Question(
+        f"A mass δ/N at each of N levels costs as much with N = {many} as with N = {few}",
+        "difference of the rises of the total variation over δ", within(SAME), figure="steps",
+        note="reverse SDE; paired by repetition", item="G5",
+    ), student(gap)  # fmt: skip
+    yield Question(
+        f"The exact score samples better with N = {many} than with N = {few} steps",
+        "logarithm of the ratio of total variations", below(-SAME), figure="steps",
+        note="reverse SDE; paired by repetition", item="G5",
+    ), student(np.log(_exact(last)) - np.log(_exact(first)))  # fmt: skip
+
+
+def _exact(rows: pd.DataFrame) -> np.ndarray:
+    """Returns the total variation of the exact score by the reverse SDE, of each repetition."""
+    some = where(rows, sampler=SAMPLERS[0], delta=0.0, epsilon=0.0)
+    return some.sort_values("seed")["tv"].to_numpy()
+
+
+def draw_steps(rows: pd.DataFrame) -> Figure:
+    """Draws distances against the number of steps, of the exact and of a spoiled score."""
+    figure, axes = panels(3, 11, 3.2)
+    for axis, column in zip(axes, ("tv", "w1", "w2"), strict=True):
+        for sampler, color in zip(SAMPLERS, (FLOW, BASELINE), strict=True):
+            for delta, style in zip(sorted(rows["delta"].unique()), ("-", "--"), strict=True):
+                some = where(rows, sampler=sampler, delta=delta).groupby("steps")[column].mean()
+                label = f"{sampler}, δ = {delta:g}"
+                axis.plot(some.index, some, style, marker=".", color=color, label=label)
+        axis.set(xscale="log", yscale="log", xlabel="steps N", ylabel=column)
+    axes[0].legend(fontsize=7)
+    return figure
 
 
 def draw_sampling(rows: pd.DataFrame) -> Figure:

@@ -38,7 +38,9 @@ def test_the_spoiled_set_has_its_mass_and_both_errors_are_as_stated(level):
 
 def test_the_divergence_of_paths_is_the_square_of_epsilon():
     error = 0.3 / math.sqrt(math.log(22 / HALF))
-    assert path_divergence(ladder(22.0, HALF, 4000), error) == pytest.approx(0.3**2, rel=0.01)
+    assert path_divergence(ladder(22.0, HALF, 4000), [error] * 4000) == pytest.approx(
+        0.3**2, rel=0.01
+    )
 
 
 def test_a_gaussian_with_a_shifted_score_has_its_closed_form_and_keeps_the_bound():

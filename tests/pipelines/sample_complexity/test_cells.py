@@ -16,9 +16,13 @@ from pipelines.sample_complexity.config import (
     ComplexityConfig,
     DenoiserCell,
     FiniteCell,
+    FlowCell,
+    ImageCell,
+    LearnedCell,
     NetworkCell,
     SpoiledCell,
     StepCell,
+    StepsCell,
     TwoPointCell,
     cells,
     title,
@@ -106,6 +110,10 @@ TINY = {
     TwoPointCell: {"ratios": (8.0,)},
     ClassCell: {"values": (0.2,)},
     StepCell: {"places": (2.0,)},
+    StepsCell: {"samples": 200, "numbers": (2, 4)},
+    LearnedCell: {"samples": 200, "steps": 3, "levels": 4},
+    FlowCell: {"steps": 3},
+    ImageCell: {"steps": 3, "levels": 2},
 }
 
 
@@ -174,7 +182,7 @@ def test_denoisers_learn_nested_training_sets_and_err_at_every_level():
 def test_each_training_set_has_its_own_test_points():
     """So that intervals over sets include the randomness of test points."""
     cell, truth = of(DenoiserCell, eta=0.0)[0], load("digits")
-    measure = data_like.Measure(cell, truth, [2.0, 0.5])
+    measure = data_like.Measure(cell.seed, truth, [2.0, 0.5], 20)
     found = measure.errors(lambda x, sigma: 0 * x, [3, 3, 4])
     first, second, other = found["levels_l2"].tolist()
     assert first == pytest.approx(second, rel=1e-9) != other
