@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 import ebflow
 from ebflow.alignment.classifiers import CLASSIFIERS
-from ebflow.alignment.fooling import linear
-from ebflow.alignment.logit import shifted, stripes
+from ebflow.alignment.fooling import face, linear
+from ebflow.alignment.logit import shifted
 from ebflow.complexity.instances import HALF, far_mode, worst_eta
 from ebflow.complexity.samplers import ladder, reverse_sde
 from ebflow.complexity.spoiled import Spoiled
@@ -127,12 +127,13 @@ def draw_samples(axis: Axes) -> None:
 def draw_gradients(axis: Axes) -> None:
     """Draws gradients of two classifiers with the same predictions at the same image."""
     network, images = classifier()
-    pattern = stripes((8, 8))
-    fooled = shifted(network, linear(pattern, 40.0))
+    fooled = shifted(network, linear(face((8, 8))))
     x = images[:1]
     pictures = [x, gradient(network, x), gradient(fooled, x)]
-    probabilities = [float(torch.softmax(one(x), 1).amax()) for one in (network, fooled)]
-    names = ["image", *(f"P = {value:.2%}" for value in probabilities)]
+    names = ["image"]
+    for one in (network, fooled):
+        probability, label = torch.softmax(one(x), 1).max(1)
+        names.append(f"says {int(label)} ({float(probability):.1%})")
     axis.axis("off")
     title = "equal predictions, another gradient:\nlogits are densities up to a shift"
     axis.set_title(title, fontsize=10)

@@ -31,6 +31,15 @@ SAME = 0.25  # Rises and logarithms of distances differ if they differ by more t
 
 SAMPLERS = ("reverse SDE", "probability flow")
 
+# Labels of axes by the columns of rows.
+LABELS = {
+    "tv": "total variation",
+    "w1": "Wasserstein distance W₁",
+    "far_mass": "mass of the far mode",
+    "delta": "spoiled mass δ",
+    "epsilon": "error ε elsewhere",
+}
+
 
 def steps(cell: StepsCell) -> Iterator[dict[str, Any]]:
     """Yields the distances of samples of the exact and of a spoiled score, by the steps N."""
@@ -149,6 +158,6 @@ def draw_sampling(rows: pd.DataFrame) -> Figure:
         if column == "tv":
             start = where(some, sampler=SAMPLERS[0], **{key: 0.0})["tv"].mean()
             axis.plot(means.index, start + means["bound"], "k--", lw=1, label="bound")
-        axis.set(xlabel="δ" if key == "delta" else "ε", ylabel=column)
+        axis.set(xlabel=LABELS[key], ylabel=LABELS[column])
     axes[0].legend(fontsize=7)
     return figure
