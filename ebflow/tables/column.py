@@ -243,7 +243,7 @@ class Column:
         try:
             if self.kind == "time":
                 return _microseconds(_as_iso(text, self._order)) / MICROSECONDS[self.scale]
-            return float(TRUTH.get(text.lower(), text))
+            return _number(TRUTH.get(text.lower(), text))
         except ValueError:
             if self.is_constant:
                 return np.inf
@@ -325,6 +325,16 @@ class Column:
         if self.offset:
             parts.append(f"{'-' if self.offset < 0 else '+'} {abs(self.offset):g}")
         return " ".join(parts).removeprefix("+ ")
+
+
+def _number(text: str) -> float:
+    """Returns the number that a text is; raises ValueError if it is none.
+
+    ``float`` alone also reads 1_000, nan, inf and 0012, which are no numbers in training rows.
+    """
+    if not NUMERAL.fullmatch(text):
+        raise ValueError(text)
+    return float(text)
 
 
 def as_microseconds(times: np.ndarray) -> np.ndarray:

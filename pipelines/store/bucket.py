@@ -6,6 +6,7 @@ a store. Without a bucket, the functions that move files do nothing.
 """
 
 import os
+import uuid
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -75,31 +76,48 @@ def upload(path: Path, to: Path | None = None) -> None:
 def download(path: Path, source: Path | None = None) -> None:
     """Replaces a file or folder by that in the bucket; removes it if none is there.
 
-    The source is the path itself, or another path in the store.
+    An entry whose upload failed is uploaded first. If the bucket fails, all stays as it was. The
+    source is the path itself, or another path in the store.
     """
-    if url():
-        remove_local(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        origin = name(source or path)
+    if not url():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if (waiting := _waiting(path)).exists():
+        upload(path / waiting.read_text())
+        waiting.unlink()
+    origin, draft = name(source or path), path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
         found = files().get_file_info(origin).type
         if found is fs.FileType.Directory:
-            path.mkdir()
+            draft.mkdir()
         if found is not fs.FileType.NotFound:
-            fs.copy_files(origin, str(path), source_filesystem=files())
+            fs.copy_files(origin, str(draft), source_filesystem=files())
+        remove_local(path)
+        if draft.exists():
+            draft.rename(path)
+    finally:
+        remove_local(draft)
 
 
 def mirror(folder: Path, fresh: Path) -> None:
     """Copies a new entry of a folder to the bucket; removes there what the folder lacks."""
     if url():
+        _waiting(folder).write_text(fresh.name)
         upload(fresh)
+        _waiting(folder).unlink()
         for entry in names(folder) - {path.name for path in folder.iterdir()}:
             remove(folder / entry)
 
 
 def evict(folder: Path) -> None:
-    """Removes a folder from this node if it is in the bucket."""
-    if url():
+    """Removes a folder from this node, unless it has the only copy: an upload from it failed."""
+    if url() and not any([_waiting(folder).exists(), *folder.glob(_waiting(Path("*")).name)]):
         remove_local(folder)
+
+
+def _waiting(folder: Path) -> Path:
+    """Returns the file with the name of an entry of a folder that is not yet in the bucket."""
+    return folder.with_name(f".{folder.name}.waiting")
 
 
 def forget(path: Path) -> None:

@@ -342,12 +342,22 @@ def test_numbers_in_a_later_batch_of_text_are_levels():
 @pytest.mark.parametrize(("known", "value", "line"), [
     ([1.5, 2.0, 3.0], "forty", "x, column 'a', row 5: found 'forty', expected a number; corr"),
     (["2020-01-01", "2020-01-03"], "soon", "row 5: found 'soon', expected a date or a time"),
+    *(([1.5, 2.0, 3.0], text, f"row 5: found '{text}', expected a number; correct")
+      for text in ("1_000", "nan", "inf", "-Infinity", "0012", "0x1")),
+    ([True, False, True], "1_0", "row 5: found '1_0', expected a number"),
     ([1.5, 2.0], np.datetime64("2020-01-01"), "found times, expected numbers"),
 ])  # fmt: skip
 def test_a_value_of_another_kind_is_named(known, value, line):
     columns = detect_columns({"a": known})
     with pytest.raises(ValueError, match=line):
         columns.encode({"a": np.array([value])}, first=5)
+
+
+@pytest.mark.parametrize("text", [" 7", "+7.", "7e0", ".7e1", "7.0"])
+def test_every_form_of_a_number_in_training_rows_is_one_in_new_rows(text):
+    texts = np.array([text, "1", "2.5"])
+    for known in ({"a": [1.5, 2.0, 3.0]}, {"a": texts}):
+        assert detect_columns(known).encode({"a": texts})[:, 0].tolist() == [7, 1, 2.5]
 
 
 def test_texts_of_numbers_with_leading_zeros_are_no_numbers():
