@@ -158,8 +158,8 @@ class MeasureConfig(Section):
 class SweepConfig(Section):
     """A search of the settings of score matching. None: the scale's, or none with --models.
 
-    Each cell is a model. Validation rows choose one, which is compared with the paper's setting on
-    test rows.
+    Each cell is a model, beside score and paper-score. Validation rows choose one, which is
+    compared with the paper's setting on test rows.
     """
 
     kind: Literal["star", "grid"] = "star"
