@@ -61,7 +61,7 @@ def conclusion(
 ) -> Conclusion:
     """Returns claims and checks.
 
-    The trainings of scale smoke are too short to judge them; what trains nothing is judged.
+    Most trainings of scale smoke are too short to judge them; what trains nothing is judged.
     """
     panels = {name: where(rows, panel=name) for name in rows["panel"].unique()}
     groups = about_images(config, panels["truths"])
@@ -71,15 +71,15 @@ def conclusion(
         *about_networks(exponents),
         _fresh(config, panels["networks"]),
         *about_flows(panels["flows"]),
-        *about_learned(panels["learned"]),
     ]
     if config.scale == "smoke":
         trained = [(question, None) for question, _ in trained]
-    untrained = [
+    judged = [
         *about_two_points(panels["two points"], panels["finite"]),
         *about_classes(config, exponents),
         *about_sampling(panels["sampling"]),
         *about_steps(panels["steps"]),
+        *about_learned(panels["learned"]),  # trained for as long as at scale cpu
         *about_minimizers(panels["minimizer"]),
     ]
     checks = [
@@ -87,7 +87,7 @@ def conclusion(
         *closed_forms(exponents),
         check_quantiles(panels["minimizer"]),
     ]
-    claims = decide([*trained, *untrained])
+    claims = decide([*trained, *judged])
     starts = accumulate(map(len, groups[:-1]), initial=0)
     findings = tuple("; ".join(map(_sentence, claims[at : at + 2])) + "." for at in starts)
     return Conclusion(findings, tuple(claims), tuple(checks), WOULD_CHANGE)

@@ -145,8 +145,13 @@ class SamplingConfig(Section):
     fewer: int = Field(
         10_000, ge=100, description="samples of a learned score, and of a number of steps"
     )
+    ratio: float = Field(
+        32.0, gt=NEAREST, description="R/σ of learned scores: η should be less than δ/N"
+    )
     networks: int = Field(8, ge=2, description="training sets of learned scores")
     sizes: Counts = Field((64, 256, 1024), description="samples m of learned scores")
+    width: int = Field(64, ge=1, description="width of the networks of learned scores")
+    batch: int = Field(128, ge=1, description="samples per training step of learned scores")
     training: int = Field(1000, ge=1, description="training steps of learned scores")
     deltas: Shares = Field((0.05, 0.1, 0.2), min_length=1, description="spoiled masses δ")
     epsilons: Shares = Field((0.1, 0.2, 0.4), min_length=1, description="errors ε elsewhere")
@@ -195,8 +200,8 @@ SCALES: dict[str, dict[str, Any]] = {
             "lengths": (10, 20), "levels": 5,
         },
         "sampling": {
-            "seeds": 3, "samples": 4000, "fewer": 2000, "numbers": (10, 40), "networks": 2,
-            "sizes": (16, 64), "training": 30,
+            "seeds": 6, "samples": 4000, "fewer": 4000, "numbers": (10, 40), "networks": 6,
+            "sizes": (64, 128),
         },
         "flows": {"sizes": (16, 64), "seeds": 2, "depth": 2, "steps": 30, "batch": 32},
         "images": {
@@ -219,7 +224,7 @@ SCALES: dict[str, dict[str, Any]] = {
         },
         "sampling": {
             "seeds": 32, "samples": 200_000, "fewer": 50_000, "steps": 160,
-            "numbers": (10, 40, 160, 640), "networks": 32, "training": 20_000,
+            "numbers": (10, 40, 160, 640), "networks": 32, "width": 128, "training": 20_000,
             "sizes": (64, 256, 1024, 4096, 16_384),
         },
         "flows": {
@@ -394,12 +399,12 @@ def cells(config: ComplexityConfig) -> list[Cell]:
 
 def _sampling(config: ComplexityConfig) -> Iterator[Cell]:
     """Yields the cells of samplers."""
-    sampling, learners = config.sampling, config.learners
+    sampling = config.sampling
     common = {"seed": config.seed, "samples": sampling.fewer}
     for part in _parts(sampling.networks, LEARNED_SETS):
         yield LearnedCell(
-            ratio=middle(config, FURTHER), sizes=sampling.sizes, width=2 * learners.width,
-            steps=sampling.training, batch=learners.batch, levels=sampling.steps, **common, **part,
+            ratio=sampling.ratio, sizes=sampling.sizes, width=sampling.width,
+            steps=sampling.training, batch=sampling.batch, levels=sampling.steps, **common, **part,
         )  # fmt: skip
     common |= {"ratio": middle(config), "count": sampling.seeds}
     yield StepsCell(numbers=sampling.numbers, delta=sampling.deltas[-1], **common)

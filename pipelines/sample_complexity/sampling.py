@@ -110,7 +110,7 @@ def about_sampling(rows: pd.DataFrame) -> Iterator[Measured]:
 
 def about_steps(rows: pd.DataFrame) -> Iterator[Measured]:
     """Yields the claims about the number of steps N, by the reverse SDE."""
-    few, many = rows["steps"].min(), rows["steps"].max()
+    few, many = int(rows["steps"].min()), int(rows["steps"].max())
     first, last = (where(rows, steps=number) for number in (few, many))
     gap = rises(last, SAMPLERS[0], "delta") - rises(first, SAMPLERS[0], "delta")
     yield Question(

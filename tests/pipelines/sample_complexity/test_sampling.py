@@ -61,7 +61,7 @@ def test_numbers_of_steps_are_compared():
 @pytest.mark.system
 def test_a_cell_of_learned_scores_has_errors_bounds_and_distances():
     cell = next(cell for cell in cells(CONFIG) if isinstance(cell, LearnedCell))
-    rows = measured(cell.model_copy(update={"steps": 3, "samples": 200, "levels": 4}))
+    rows = measured(cell.model_copy(update={"steps": 3, "samples": 200, "levels": 4, "count": 2}))
     networks, exact = (where(rows, learner=learner) for learner in (LEARNED, EXACT))
-    assert networks["m"].tolist() == [16, 64] * 2 and len(exact) == 1
+    assert networks["m"].tolist() == [64, 128] * 2 and len(exact) == 1
     assert (networks["bound"] > 0.1).all() and (rows["tv"] < 1).all()
