@@ -67,8 +67,8 @@ COLOUR: Mapping[str, Mapping[str, Any]] = {
         "classifier": {
             "network": "resnet9",
             "hidden": 8,
-            "epochs": 2,
-            "batch_size": 32,
+            "epochs": 3,
+            "batch_size": 16,
             "lr": 4e-3,
         },
         "measure": {"points": 32, "samples": 9, "ascent": 30},
