@@ -38,7 +38,10 @@ def finished(folder, seeds=1):
         place.mkdir()
         noise = 0.01 * np.random.default_rng(len(found)).normal(size=400)
         values = points - BELOW[objective] + noise
-        np.savez(place / "arrays.npz", model_log_probs=values)
+        energy = np.linspace(0, 20, 9).reshape(3, 3)
+        np.savez(
+            place / "arrays.npz", model_log_probs=values, energy=energy, log_prob=-1.5 - energy
+        )
         (place / "evaluation.json").write_text(json.dumps({"study/kl": 0.1}))
         (place / "training.json").write_text(json.dumps({"metrics": {"train/steps": 2000}}))
         found.append(Finished(cell, {"trained": place, "measured": place}))
@@ -59,6 +62,17 @@ def test_a_claim_holds_where_the_excess_is_below_the_margin(tmp_path):
     verdicts = [claim.verdict for claim in conclude(cells).claims]
     assert verdicts == ["holds", "does not hold", "holds", "holds"] * 3 and 0.05 < MARGIN < 0.3
     assert rows(cells)[3]["excess"] == pytest.approx(0.3, abs=0.005)
+
+
+def test_pictures_of_another_energy_are_seen(tmp_path):
+    cells = finished(tmp_path)
+    (check,) = conclude(cells).checks
+    assert check.passed and check.item == "E12"
+    place = cells[-1].folders["measured"] / "arrays.npz"
+    arrays = dict(np.load(place))
+    np.savez(place, **{**arrays, "energy": 1.01 * arrays["energy"]})
+    (check,) = conclude(cells).checks
+    assert not check.passed
 
 
 def test_all_objectives_learn_the_same_smoothed_density():

@@ -35,8 +35,8 @@ METHODS = {
     "ml": "ml",
     "relative": "relative_ml",
     "lazy_ml": "lazy_ml",
-    "self-normalizing": "self_normalizing",
-    "free-form": "free_form",
+    "selfnorm": "self_normalizing",
+    "freeform": "free_form",
     "dsm": "dsm",
     "ssm_vr": "ssm_vr",
     "dsm alone": "dsm",
@@ -90,8 +90,8 @@ RIVALS = Experiment(
     legend=f"white: whitened, plain: standardized data; learning rate {RATE:g}; "
     "alone: scores in every step, without an anchor; other scores: in one of "
     f"{cell.EVERY} steps beside it; gain over ml on white data, "
-    "row by row; ±: 95 %, over seeds, or test rows of one seed; maf, nsf, gmm: other "
-    "packages'",
+    "row by row; selfnorm, freeform: learned inverses of the layers; ±: 95 %, over seeds, or test "
+    "rows of one seed; maf, nsf, gmm: other packages'",
     source="digits",
     cells=cells,
     columns=(
