@@ -90,7 +90,8 @@ def conclusion(
     claims = decide([*trained, *judged])
     starts = accumulate(map(len, groups[:-1]), initial=0)
     findings = tuple("; ".join(map(_sentence, claims[at : at + 2])) + "." for at in starts)
-    return Conclusion(findings, tuple(claims), tuple(checks), WOULD_CHANGE)
+    measured_first = (*claims[len(trained) :], *claims[: len(trained)])
+    return Conclusion(findings, measured_first, tuple(checks), WOULD_CHANGE)
 
 
 def _sentence(claim: Claim) -> str:
