@@ -30,7 +30,7 @@ from pipelines.config import (
     TrainConfig,
     Training,
 )
-from pipelines.config.objective import OBJECTIVES
+from pipelines.config.objective import OBJECTIVES, LearnedInverse
 from pipelines.data.dataset import Dataset
 from pipelines.tracking.run import Reporter
 from pipelines.training import loop
@@ -59,8 +59,15 @@ def finished(config, dataset):
     return trainer, list(trainer.run())
 
 
+def trained_by(name):
+    """Returns the fields of a configuration that an objective needs beside its options."""
+    if issubclass(OBJECTIVES[name], LearnedInverse):
+        return {"objective": Objective.of(name), "model": Dense(linear="learned_inverse")}
+    return {"objective": Objective.of(name)}
+
+
 CONFIGS = {
-    **{name: {"objective": Objective.of(name)} for name in OBJECTIVES},
+    **{name: trained_by(name) for name in OBJECTIVES},
     "annealed noise": {"objective": Dsm(sigma=1.0, sigma_end=0.1)},
     "no anchor": {"anchor": AnchorConfig(weight=0)},
     "anchor by interval": {"anchor": AnchorConfig(tolerance=None, interval=2)},
@@ -140,8 +147,7 @@ def test_the_same_configuration_gives_the_same_numbers(dataset):
 
 def test_likelihood_objectives_take_no_anchor_besides_their_own(dataset):
     for name in OBJECTIVES:
-        parts = {"objective": Objective.of(name)}
-        loss = build(Training(train=SHORT, **parts), dataset).loss
+        loss = build(Training(train=SHORT, **trained_by(name)), dataset).loss
         matching = issubclass(OBJECTIVES[name], ScoreMatching)
         assert loss.anchor_weight == (1.0 if matching else 0.0), name
         assert (loss.anchor is not None) == (matching or name == "lazy_ml"), name
@@ -165,15 +171,22 @@ def options(**fields):
 
 def test_noise_is_one_number_or_annealed():
     found, loss = options(sigma=0.5)
-    assert found == {"sigma": 0.5} and not loss.annealed
+    assert found == {"sigma": 0.5, "antithetic": False} and not loss.annealed
     _, loss = options(sigma=1.0, sigma_end=0.01)
     assert loss.hyperparameters(0.5) == {"sigma": pytest.approx(0.1)}
 
 
 def test_options_of_an_objective_are_arguments_of_its_function_but_for_the_weight():
-    assert options(name="taylor_sm", slices=3, step=0.1)[0] == {"slices": 3, "step": 0.1}
+    found, _ = options(name="taylor_sm", slices=3, step=0.1)
+    assert found == {
+        "slices": 3,
+        "step": 0.1,
+        "directions": "rademacher",
+        "estimator": "taylor_cv",
+    }
     found, loss = options(name="ssm_vr", weight=2.0)
-    assert found == {"slices": 1} and not loss.annealed and loss.weight == 2.0
+    assert found == {"slices": 1, "directions": "rademacher"}
+    assert not loss.annealed and loss.weight == 2.0
 
 
 def test_more_seconds_end_nothing_and_few_end_all(dataset):
@@ -419,8 +432,7 @@ def given(tmp_path_factory, tabular_file):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_trains_given_a_context(name, given):
-    fields = {"objective": Objective.of(name)}
-    trainer, _ = finished(Training(train=SHORT, **fields), given)
+    trainer, _ = finished(Training(train=SHORT, **trained_by(name)), given)
     split = given.split("validation")
     found = trainer.flow.log_prob(split.tensor(), context=split.resident.context)
     turned = trainer.flow.log_prob(split.tensor(), context=split.resident.context.flip(0))
