@@ -132,7 +132,7 @@ def draw_gradients(axis: Axes) -> None:
     pictures = [x, gradient(network, x), gradient(fooled, x)]
     names = ["image"]
     for one in (network, fooled):
-        probability, label = torch.softmax(one(x), 1).max(1)
+        probability, label = torch.softmax(one(x).detach(), 1).max(1)
         names.append(f"says {int(label)} ({float(probability):.1%})")
     axis.axis("off")
     title = "equal predictions, another gradient:\nlogits are densities up to a shift"
